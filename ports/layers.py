@@ -91,6 +91,20 @@ class BatchNorm(nnx.Module):
         return x * multiplier.astype(x.dtype) + offset.astype(x.dtype)
 
 
+class Affine(nnx.Module):
+    """`x * scale + bias` per channel [C]: a BatchNorm whose statistics its file has folded."""
+
+    def __init__(self, features: int):
+        self.scale, self.bias = nnx.Param(jnp.ones(features)), nnx.Param(jnp.zeros(features))
+
+    def affine(self) -> tuple[jax.Array, jax.Array]:
+        """The (multiplier [C], offset [C])."""
+        return self.scale[...], self.bias[...]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+
+
 class PReLU(nnx.Module):
     """`max(x, 0) + slope * min(x, 0)` with one `slope` per channel [C]."""
 
@@ -102,12 +116,17 @@ class PReLU(nnx.Module):
 
 
 class Normed(nnx.Module):
-    """A convolution or linear layer followed by its BatchNorm, which `fold_batch_norm` merges."""
+    """A convolution or linear layer followed by its BatchNorm, which `fold_batch_norm` merges.
 
-    def __init__(self, layer: nnx.Module, *, epsilon: float = 1e-5):
+    `norm` replaces the BatchNorm by another module with the method `affine`.
+    """
+
+    def __init__(
+        self, layer: nnx.Module, *, epsilon: float = 1e-5, norm: BatchNorm | Affine | None = None
+    ):
         self.layer = layer
         features = layer.kernel[...].shape[-1]
-        self.bn = nnx.data(BatchNorm(features, epsilon=epsilon))
+        self.bn = nnx.data(BatchNorm(features, epsilon=epsilon) if norm is None else norm)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.layer(x)
