@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+_EXTRA = {"onnx": "models", "tflite": "readers", "safetensors": "readers"}
 # extension -> (module, package it needs or None)
 _FORMATS = {
     ".onnx": ("onnx_file", "onnx"),
@@ -40,7 +41,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path}: there is no such file")
     module, package = _format(path)
     if package is not None and importlib.util.find_spec(package) is None:
-        raise ValueError(f"reading {path.name} needs the package {package}: pip install {package}")
+        raise ValueError(
+            f"{path}: reading this format needs the package {package}: "
+            f'pip install "tipim-jax[{_EXTRA[package]}]"'
+        )
     return importlib.import_module(f"{__name__}.{module}").read(path)
 
 

@@ -102,10 +102,9 @@ def _reshape(attributes: Attributes, x: np.ndarray, shape: np.ndarray) -> np.nda
     return x.reshape(shape)
 
 
-def _axes(attributes: Attributes, axes: np.ndarray | None) -> tuple[int, ...] | None:
+def _axes(attributes: Attributes, axes: np.ndarray | None) -> tuple[int, ...]:
     """The axes of (un)squeeze: an input since opset 13, an attribute before."""
-    found = attributes.get("axes") if axes is None else axes
-    return None if found is None else tuple(int(axis) for axis in found)
+    return tuple(int(axis) for axis in (attributes["axes"] if axes is None else axes))
 
 
 def _constant(attributes: Attributes) -> np.ndarray:

@@ -32,7 +32,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
-    """The first subgraph: constants by name (layouts are TFLite's: OHWI, depthwise 1HWC), operations.
+    """The first subgraph: constants by name (in TFLite's OHWI; depthwise 1HWC), and operations.
 
     float16 weights and integer weights with a scale come back as float32; `DEQUANTIZE` operations
     on constants are folded away. Convolutions and pools carry `stride` (rows, columns), `padding`

@@ -36,9 +36,9 @@ _STORAGES = {
 _WRAPPERS = ("state_dict", "model_state_dict", "net_state_dict", "backbone_state_dict", "model",
              "net", "backbone", "network", "module", "params", "weights")  # fmt: skip
 _DAMAGE = (
-    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, IndexError,
-    TypeError, ValueError, AttributeError, OverflowError, NotImplementedError, RecursionError,
-    MemoryError, AssertionError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError,
+    IndexError, TypeError, ValueError, AttributeError, OverflowError, NotImplementedError,
+    RecursionError, MemoryError, AssertionError,
 )  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def _find_state_dict(content: Any) -> dict[str, np.ndarray]:
         return _find_state_dict(*nested.values())
     if nested:
         raise ValueError(
-            f"it holds several state dicts ({', '.join(map(str, nested))}); save the wanted one alone"
+            f"it holds several state dicts ({', '.join(map(str, nested))}); save the wanted one"
         )
     raise ValueError("it holds no state dict")
 
