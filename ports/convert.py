@@ -26,6 +26,10 @@ SAME = Layout(lambda a: a, lambda a: a)
 CONV = Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))  # OIHW, HWIO
 DEPTHWISE = Layout(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None])
 LINEAR = Layout(lambda a: a.T, lambda a: a.T)
+PER_CHANNEL = Layout(lambda a: a[:, 0, 0], lambda a: a[:, None, None])  # PReLU in ONNX: (C,1,1), C
+# A linear layer that its source writes as a 1×1 convolution, and the other way round
+POINTWISE = Layout(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
+LINEAR_AS_CONV = Layout(lambda a: a.T[None, None], lambda a: a[0, 0].T)
 
 
 def flattened_linear(channels: int, height: int, width: int) -> Layout:
@@ -43,7 +47,7 @@ def flattened_linear(channels: int, height: int, width: int) -> Layout:
 
 
 class Rule(NamedTuple):
-    """`source` and `path` are dotted names in which `{name}` stands for one component, on both sides."""
+    """Two dotted names and the layout; `{name}` stands for one component on both sides."""
 
     source: str
     path: str

@@ -13,7 +13,6 @@ from jax import lax
 from ports.convert import CONV, Rule
 from ports.layers import Affine, Conv, Linear, Normed
 
-MEAN, SCALE = (122.782, 117.001, 104.298), 1 / 256
 # (features, blocks, whether the first block halves the size), from input to output
 LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 
@@ -38,7 +37,7 @@ class Block(nnx.Module):
 
 
 class DlibResNet(nnx.Module):
-    """[B,150,150,3] RGB pixel levels 0–255 -> [B,128] descriptors (same person: distance < 0.6)."""
+    """[B,150,150,3] normalised RGB pixels -> [B,128] descriptors (same person: distance < 0.6)."""
 
     def __init__(self, *, rngs: nnx.Rngs):
         self.stem = _conv(3, 32, 7, 2, rngs)
@@ -52,7 +51,6 @@ class DlibResNet(nnx.Module):
         self.head = Linear(inputs, 128, bias=False, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = (x - jnp.asarray(MEAN, x.dtype)) * SCALE
         x = jax.nn.relu(self.stem(x))
         x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
         for block in self.blocks:

@@ -1,8 +1,8 @@
 """Layers that every port is built from: inference-only, NHWC, computed in the dtype of the input.
 
 Two of them exist because the obvious choice is wrong here. XLA's grouped convolution on the CPU is
-20-60 times slower than `DepthwiseConv`, which adds k² shifted copies and carries its own VJP. Flax's
-PReLU has one scalar slope, the face networks have one per channel.
+20-60 times slower than `DepthwiseConv`, which adds k² shifted copies and carries its own VJP.
+Flax's PReLU has one scalar slope, the face networks have one per channel.
 """
 
 from collections.abc import Callable
@@ -74,16 +74,23 @@ class Linear(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Frozen batch normalisation over the last axis, with running statistics as parameters."""
+    """Frozen batch normalisation over the last axis, with running statistics as parameters.
 
-    def __init__(self, features: int, *, epsilon: float = 1e-5):
-        self.scale, self.bias = nnx.Param(jnp.ones(features)), nnx.Param(jnp.zeros(features))
+    Without `learned` there is no scale and no bias (PyTorch's `affine=False`).
+    """
+
+    def __init__(self, features: int, *, epsilon: float = 1e-5, learned: bool = True):
+        self.scale = nnx.data(nnx.Param(jnp.ones(features)) if learned else None)
+        self.bias = nnx.data(nnx.Param(jnp.zeros(features)) if learned else None)
         self.mean, self.var = nnx.Param(jnp.zeros(features)), nnx.Param(jnp.ones(features))
         self.epsilon = epsilon
 
     def affine(self) -> tuple[jax.Array, jax.Array]:
         """The (multiplier [C], offset [C]) that this normalisation amounts to."""
-        multiplier = self.scale[...] * lax.rsqrt(self.var[...] + self.epsilon)
+        multiplier = lax.rsqrt(self.var[...] + self.epsilon)
+        if self.scale is None:
+            return multiplier, -self.mean[...] * multiplier
+        multiplier = self.scale[...] * multiplier
         return multiplier, self.bias[...] - self.mean[...] * multiplier
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -102,6 +109,19 @@ class Affine(nnx.Module):
         return self.scale[...], self.bias[...]
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        return x * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis."""
+
+    def __init__(self, features: int, *, epsilon: float = 1e-5):
+        self.scale, self.bias = nnx.Param(jnp.ones(features)), nnx.Param(jnp.zeros(features))
+        self.epsilon = epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        centred = x - x.mean(-1, keepdims=True)
+        x = centred * lax.rsqrt((centred * centred).mean(-1, keepdims=True) + self.epsilon)
         return x * self.scale[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
 
 
@@ -136,7 +156,8 @@ class Normed(nnx.Module):
 def fold_batch_norm(model: nnx.Module) -> nnx.Module:
     """A copy of `model` in which every `Normed` layer carries its BatchNorm inside its kernel.
 
-    Exact in real arithmetic; BatchNorms that precede a padded convolution cannot be folded and stay.
+    Exact in real arithmetic; BatchNorms that precede a padded convolution cannot be folded and
+    stay.
     """
     folded = nnx.clone(model)
     for _, module in nnx.iter_graph(folded):

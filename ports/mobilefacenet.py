@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, Rule, batch_norm
-from ports.layers import Conv, DepthwiseConv, Normed, PReLU
+from ports.layers import Conv, DepthwiseConv, Normed, Padding, PReLU
 
 # (expansion, features, repeats, first stride), Table 1 of the paper
 STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -24,11 +24,20 @@ class Config(NamedTuple):
 class Bottleneck(nnx.Module):
     """1×1 expansion, 3×3 depthwise, 1×1 projection; residual when the shape allows."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        expansion: int,
+        *,
+        padding: Padding = 1,
+        rngs: nnx.Rngs,
+    ):
         wide = inputs * expansion
         self.expand = Normed(Conv(inputs, wide, 1, rngs=rngs))
         self.expand_prelu = PReLU(wide)
-        self.depthwise = Normed(DepthwiseConv(wide, 3, stride=stride, padding=1, rngs=rngs))
+        self.depthwise = Normed(DepthwiseConv(wide, 3, stride=stride, padding=padding, rngs=rngs))
         self.depthwise_prelu = PReLU(wide)
         self.project = Normed(Conv(wide, outputs, 1, rngs=rngs))
         self.residual = stride == 1 and inputs == outputs

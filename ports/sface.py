@@ -1,14 +1,13 @@
 """SFace (Zhong et al., 2021) as OpenCV Zoo publishes it: MobileNetV1 with PReLU, 112×112, 128-d.
 
-The names are those of the ONNX file (`conv_N_dw_conv2d_weight`, `pre_fc1_weight`); the graph
-normalises its own input.
+The names are those of the ONNX file (`conv_N_dw_conv2d_weight`, `pre_fc1_weight`). Its graph starts
+with its own normalisation, (x - 127.5) / 128, which is left to the caller here as in every port.
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from ports.convert import CONV, DEPTHWISE, Layout, Rule, flattened_linear
+from ports.convert import CONV, DEPTHWISE, PER_CHANNEL, Layout, Rule, flattened_linear
 from ports.layers import BatchNorm, Conv, DepthwiseConv, Linear, Normed, PReLU
 
 # (features, stride) of the depthwise separable blocks conv_2 to conv_14
@@ -17,16 +16,6 @@ BLOCKS = (
     *((512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1)),
 )
 CONV_EPSILON, HEAD_EPSILON = 1e-3, 2e-5
-
-
-class Normalise(nnx.Module):
-    """`(x - offset) * scale` on pixel levels, one number each, as stored in the graph."""
-
-    def __init__(self) -> None:
-        self.offset, self.scale = nnx.Param(jnp.full(1, 127.5)), nnx.Param(jnp.full(1, 1 / 128))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return (x - self.offset[...].astype(x.dtype)) * self.scale[...].astype(x.dtype)
 
 
 class Separable(nnx.Module):
@@ -45,10 +34,9 @@ class Separable(nnx.Module):
 
 
 class SFace(nnx.Module):
-    """[B,112,112,3] RGB pixel levels 0–255 -> [B,128] embeddings, not normalised."""
+    """[B,112,112,3] normalised RGB pixels -> [B,128] embeddings, not normalised."""
 
     def __init__(self, *, rngs: nnx.Rngs):
-        self.normalise = Normalise()
         self.stem = Normed(Conv(3, 32, 3, padding=1, rngs=rngs), epsilon=CONV_EPSILON)
         self.stem_prelu = PReLU(32)
         blocks, inputs = [], 32
@@ -60,14 +48,11 @@ class SFace(nnx.Module):
         self.head = Normed(Linear(7 * 7 * inputs, 128, rngs=rngs), epsilon=HEAD_EPSILON)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.stem_prelu(self.stem(self.normalise(x)))
+        x = self.stem_prelu(self.stem(x))
         for block in self.blocks:
             x = block(x)
         x = self.head_bn(x)
         return self.head(x.reshape(x.shape[0], -1))
-
-
-SLOPE = Layout(lambda a: a[:, 0, 0], lambda a: a[:, None, None])  # (C,1,1), C
 
 
 def _batch_norm(source: str, path: str) -> tuple[Rule, ...]:
@@ -79,13 +64,11 @@ def _conv(source: str, path: str, layout: Layout) -> tuple[Rule, ...]:
     return (
         Rule(f"{source}_conv2d_weight", f"{path}.layer.kernel", layout),
         *_batch_norm(f"{source}_batchnorm", f"{path}.bn"),
-        Rule(f"{source}_relu_gamma", f"{path}_prelu.slope", SLOPE),
+        Rule(f"{source}_relu_gamma", f"{path}_prelu.slope", PER_CHANNEL),
     )
 
 
 TABLE = (
-    Rule("scalar_op1", "normalise.offset"),
-    Rule("scalar_op2", "normalise.scale"),
     *_conv("conv_1", "stem", CONV),
     *(
         rule
@@ -100,3 +83,4 @@ TABLE = (
     Rule("pre_fc1_bias", "head.layer.bias"),
     *_batch_norm("fc1", "head.bn"),
 )
+IGNORED = ("scalar_op[12]", "_v_265")  # the normalisation and a dropout flag
