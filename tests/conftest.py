@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+@pytest.fixture(scope="session")
+def research_data() -> Path:
+    """The optional research data (traces, LFW photos, a checkpoint); skips where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    path = Path(os.environ.get("TIPIM_RESEARCH_DATA", beside))
+    if not (path / "traces").is_dir():
+        pytest.skip(f"no research data at {path}; set TIPIM_RESEARCH_DATA to run this test")
+    return path

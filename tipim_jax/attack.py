@@ -1,0 +1,206 @@
+"""An attack is a composition, and running it is one scan over steps, mapped over images.
+
+`tip_im` composes an optax transform, a projection, a target search and a diversity; every method of the
+field that moves an image along gradients of an identity loss is such a composition (`experiments.methods`).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from tipim_jax import naturalness
+from tipim_jax.constraints import linf_ball
+from tipim_jax.diversity import Diversity, none
+from tipim_jax.gains import Gain
+from tipim_jax.objectives import Objective, identity_loss
+from tipim_jax.search import IMAGES_AXIS, Context, Search, exhaustive
+from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step
+
+Project = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Record = Callable[[Step], Any]
+
+
+def tip_im(
+    embed: Embed,
+    updates: optax.GradientTransformation,
+    *,
+    project: Project = linf_ball,
+    objective: Objective = Objective(),
+    gain: Gain = Gain(),
+    search: Search = exhaustive(),
+    diversity: Diversity = none(),
+    chunk: int | None = None,
+) -> Attack:
+    """TIP-IM (Algorithm 1) and, with other parts, the methods it is compared with.
+
+    Args:
+      embed: (params, image [H,W,C]) -> [D] unit norm.
+      updates: gradient -> move in units of epsilon (`updates.mi_fgsm`).
+      project: the constraint on the protected photo.
+      objective: the identity loss.
+      gain: what the search maximises.
+      search: how the target is chosen.
+      diversity: the random view whose gradient is taken.
+      chunk: at most this many targets are pulled back or embedded at once; None for all together.
+    """
+
+    def init(problem: Problem) -> AttackState:
+        return AttackState(
+            image=problem.image,
+            updates=updates.init(problem.image),
+            target=jnp.asarray(0, jnp.int32),
+            memory=search.init(),
+        )
+
+    def update(
+        params: PyTree,
+        key: jax.Array,
+        step: jax.Array,
+        state: AttackState,
+        problem: Problem,
+        extra: tuple[jax.Array, jax.Array],
+    ) -> tuple[AttackState, Step]:
+        view_key, search_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+
+        def look(key: jax.Array):
+            view = diversity.sample(key)
+            embedding, pullback = jax.vjp(
+                lambda image: embed(params, diversity.apply(view, image)), state.image
+            )
+            return embedding, lambda cotangents: _mapped(
+                lambda c: pullback(c)[0], cotangents, chunk
+            )
+
+        def propose(gradient: jax.Array) -> tuple[jax.Array, Any]:
+            move, new = updates.update(gradient, state.updates)
+            image = project(state.image + problem.epsilon * move, problem.image, problem.epsilon)
+            return image, new
+
+        embedding, pull = look(view_key)
+        natural, natural_gradient = extra
+        choice = search.choose(
+            Context(
+                key=search_key,
+                step=step,
+                state=state,
+                problem=problem,
+                embedding=embedding,
+                pull=pull,
+                look=look,
+                extra=natural_gradient,
+                propose=propose,
+                embed=lambda images: _mapped(lambda image: embed(params, image), images, chunk),
+                objective=objective,
+                gain=gain,
+            )
+        )
+        image, new = propose(choice.gradient)
+        after = AttackState(image, new, choice.target, choice.memory)
+        losses = jax.vmap(identity_loss, (None, None, None, 0))(
+            objective, embedding, problem.embedding, problem.targets
+        )
+        return after, Step(state, after, choice, embedding, losses + natural, natural)
+
+    return Attack(init, update)
+
+
+def _mapped(function: Callable[[jax.Array], jax.Array], rows: jax.Array, chunk: int | None):
+    if chunk is None or chunk >= rows.shape[0]:
+        return jax.vmap(function)(rows)
+    return lax.map(function, rows, batch_size=chunk)
+
+
+@partial(jax.jit, static_argnames="embed")
+def prepare(
+    embed: Embed, params: PyTree, images: jax.Array, targets: jax.Array, epsilon: jax.Array
+) -> Problem:
+    """The problems of a batch.
+
+    Args:
+      embed: (params, image) -> [D].
+      params: its parameters.
+      images: [B,H,W,C] real photos, pixel levels.
+      targets: [T,D] shared by the batch, or [B,T,D].
+      epsilon: [], [B] or [B,H,W,1], pixel levels.
+
+    Returns:
+      `Problem` with a leading batch axis on every field.
+    """
+    batch = images.shape[0]
+    embeddings = jax.vmap(embed, (None, 0))(params, images)
+    targets = jnp.broadcast_to(targets, (batch, *targets.shape[-2:])).astype(images.dtype)
+    epsilon = jnp.asarray(epsilon, images.dtype)
+    if epsilon.ndim == 0:
+        epsilon = jnp.broadcast_to(epsilon, (batch,))
+    return Problem(images, embeddings, targets, epsilon)
+
+
+def progress(step: Step) -> dict[str, jax.Array]:
+    """The default record of a step: the target, its loss and the gains."""
+    return {
+        "target": step.choice.target,
+        "loss": step.losses[step.choice.target],
+        "gains": step.choice.gains,
+    }
+
+
+@partial(
+    jax.jit,
+    static_argnames=("attack", "num_steps", "gamma", "record"),
+    donate_argnames="state",
+)
+def run(
+    attack: Attack,
+    params: PyTree,
+    keys: jax.Array,
+    state: AttackState,
+    problem: Problem,
+    *,
+    num_steps: int,
+    gamma: float = 0.0,
+    mask: jax.Array | None = None,
+    record: Record = progress,
+) -> tuple[AttackState, Any]:
+    """Runs an attack on a batch: one compiled scan, `state` is donated.
+
+    Args:
+      attack: the attack; build it once, the compiled program belongs to the object.
+      params: parameters of its embedding.
+      keys: [B] one random key per image; step s of image i uses `fold_in(keys[i], s)`.
+      state: `jax.vmap(attack.init)(problem)`.
+      problem: from `prepare`.
+      num_steps: N.
+      gamma: weight of the batch MMD (Eq. 4), whose gradient is the only thing images of a batch share.
+      mask: [B] which images are real and not padding; all by default. Padding must not enter the MMD.
+      record: `Step` of one image -> what to stack; whatever it does not return is not computed.
+
+    Returns:
+      The final state [B, ...] and the records, each [N, B, ...].
+    """
+
+    def one_step(state: AttackState, step: jax.Array):
+        if gamma:
+            value, gradient = naturalness.mmd_and_gradient(state.image, problem.image, mask)
+        else:
+            value, gradient = jnp.zeros((), state.image.dtype), jnp.zeros_like(state.image)
+
+        def update_and_record(key, state, problem, gradient):
+            key = jax.random.fold_in(key, step)
+            extra = (gamma * value, gamma * gradient)
+            state, info = attack.update(params, key, step, state, problem, extra)
+            return state, record(info)
+
+        mapped = jax.vmap(update_and_record, axis_name=IMAGES_AXIS)
+        return mapped(keys, state, problem, gradient)
+
+    return lax.scan(one_step, state, jnp.arange(num_steps))
+
+
+def initial_state(attack: Attack, problem: Problem) -> AttackState:
+    """The state [B, ...] before the first step, in memory of its own so that `run` may take it."""
+    return jax.tree.map(jnp.copy, jax.vmap(attack.init)(problem))

@@ -1,0 +1,249 @@
+"""Which of the T allowed targets an image moves towards, decided at every step or once.
+
+Costs are in network passes of one image: a forward pass (F) or a pull-back of one cotangent (P). Every
+step of every search has the forward pass that gives the embedding; the table counts it.
+
+| search           | passes per step      | remark                                                   |
+|------------------|----------------------|----------------------------------------------------------|
+| `fixed`          | 1 F + 1 P            | a single-target method                                   |
+| `at_random`      | 1 F + 1 P            | MT-DIM                                                   |
+| `nearest`        | 1 F + 1 P            | by the current embedding                                 |
+| `exhaustive`     | (T + 1) F + T P      | Algorithm 1                                              |
+| `first_order`    | 1 F + (T + 1) P      | predicts the gains of all candidates, no candidate is run |
+| `reach`          | (V + 1) F + (VT + 1) P | V views; meant for the first step                      |
+| `first(s, n)`    | of s in n steps, then 1 F + 1 P |                                               |
+| `every(s, k)`    | of s in one step of k, else 1 F + 1 P |                                         |
+| `sticky(s)`      | of s when an image of the batch stalls, else 1 F + 1 P |                        |
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from tipim_jax.gains import Gain, gain
+from tipim_jax.objectives import Objective, cotangent, squared_distance
+from tipim_jax.types import AttackState, Choice, Problem
+
+IMAGES_AXIS = "images"  # the name of the batch axis that `attack.run` maps over
+
+
+class Context(NamedTuple):
+    """What a search may look at and call in one step of one image.
+
+    Attributes:
+      key, step: randomness of this step; [] its number from 0.
+      state, problem: where the attack is; what it was given.
+      embedding: [D] of this step's view of the image.
+      pull: cotangents [K,D] -> their pull-backs [K,H,W,C] through this step's view.
+      look: key -> (embedding [D], pull) of another random view of the image.
+      extra: [H,W,C] gradient that all targets share (naturalness).
+      propose: gradient [H,W,C] -> (image [H,W,C], state of the updates) after a step along it.
+      embed: images [K,H,W,C] -> [K,D], unwarped.
+      objective, gain: the loss and the gain.
+    """
+
+    key: jax.Array
+    step: jax.Array
+    state: AttackState
+    problem: Problem
+    embedding: jax.Array
+    pull: Callable[[jax.Array], jax.Array]
+    look: Callable[[jax.Array], tuple[jax.Array, Callable[[jax.Array], jax.Array]]]
+    extra: jax.Array
+    propose: Callable[[jax.Array], tuple[jax.Array, Any]]
+    embed: Callable[[jax.Array], jax.Array]
+    objective: Objective
+    gain: Gain
+
+
+class Search(NamedTuple):
+    """init() -> memory; choose(context) -> Choice."""
+
+    init: Callable[[], Any]
+    choose: Callable[[Context], Choice]
+
+
+def _cotangents(context: Context, targets: jax.Array) -> jax.Array:
+    problem = context.problem
+    size = problem.embedding.shape[-1]
+    return cotangent(context.objective, size, problem.embedding, targets)
+
+
+def _towards(context: Context, target: jax.Array) -> Choice:
+    """The choice of `target` without a look at any other: one pull-back."""
+    targets = context.problem.targets
+    cotangents = _cotangents(context, targets[target][None])
+    gradient = context.pull(cotangents)[0] + context.extra
+    unknown = jnp.full(targets.shape[:1], jnp.nan, gradient.dtype)
+    return Choice(target.astype(jnp.int32), gradient, unknown, context.state.memory)
+
+
+def _best(context: Context, gradients: jax.Array, gains: jax.Array) -> Choice:
+    target = jnp.argmax(gains).astype(jnp.int32)
+    return Choice(target, gradients[target], gains, context.state.memory)
+
+
+def _memoryless(choose: Callable[[Context], Choice]) -> Search:
+    return Search(lambda: (), choose)
+
+
+def fixed(target: int = 0) -> Search:
+    """Always the same target."""
+    return _memoryless(lambda context: _towards(context, jnp.asarray(target)))
+
+
+def at_random() -> Search:
+    """A target drawn anew at every step."""
+
+    def choose(context: Context) -> Choice:
+        count = context.problem.targets.shape[0]
+        return _towards(context, jax.random.randint(context.key, (), 0, count))
+
+    return _memoryless(choose)
+
+
+def nearest() -> Search:
+    """The target nearest to the current embedding."""
+
+    def choose(context: Context) -> Choice:
+        distances = squared_distance(context.embedding, context.problem.targets)
+        return _towards(context, jnp.argmin(distances))
+
+    return _memoryless(choose)
+
+
+def exhaustive() -> Search:
+    """Algorithm 1: takes the step towards every target and keeps the candidate of the largest gain."""
+
+    def choose(context: Context) -> Choice:
+        problem = context.problem
+        gradients = context.pull(_cotangents(context, problem.targets)) + context.extra
+        candidates, _ = jax.vmap(context.propose)(gradients)
+        embeddings = context.embed(candidates)
+        to_source = squared_distance(embeddings, problem.embedding)
+        to_targets = squared_distance(embeddings[:, None], problem.targets)
+        gains = jax.vmap(lambda s, t: gain(context.gain, s, t))(to_source, to_targets)
+        return _best(context, gradients, gains)
+
+    return _memoryless(choose)
+
+
+def first_order() -> Search:
+    """`exhaustive` with every candidate's embedding predicted to first order.
+
+    f(x') · f_j ≈ f(x) · f_j + Jᵀf_j · (x' − x): inner products in pixel space of the candidate moves with
+    the T + 1 pulled-back embeddings, which also combine into all T gradients.
+    """
+
+    def choose(context: Context) -> Choice:
+        problem = context.problem
+        anchors = jnp.concatenate([problem.embedding[None], problem.targets])
+        pulled = context.pull(anchors)
+        size = anchors.shape[-1]
+        gradients = cotangent(context.objective, size, pulled[0], pulled[1:]) + context.extra
+        candidates, _ = jax.vmap(context.propose)(gradients)
+        moves = candidates - context.state.image
+        cosines = anchors @ context.embedding + jnp.einsum("thwc,ahwc->ta", moves, pulled)
+        distances = 2 - 2 * cosines
+        gains = jax.vmap(lambda d: gain(context.gain, d[0], d[1:]))(distances)
+        return _best(context, gradients, gains)
+
+    return _memoryless(choose)
+
+
+def reach(views: int = 4, *, norm: str = "linf") -> Search:
+    """The target whose loss the ε ball can lower most, to first order, over a few random views.
+
+    With v_t = −cotangent_t, the best value of v_t · f over the ball is, linearised at x,
+    `v_t · f(x) + Jᵀv_t · (x_r − x) + ‖ε Jᵀv_t‖₁` (dual norm; `rms radius · ‖ε Jᵀv_t‖₂` for ℓ2).
+
+    Raises:
+      ValueError: for a norm other than "linf" and "l2".
+    """
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"unknown norm {norm!r}: use 'linf' or 'l2'")
+
+    def choose(context: Context) -> Choice:
+        problem, image = context.problem, context.state.image
+        directions = -_cotangents(context, problem.targets)
+
+        def scores(key: jax.Array) -> jax.Array:
+            embedding, pull = context.look(key)
+            pulled = pull(directions)
+            budget = jnp.abs(pulled * problem.epsilon)
+            if norm == "linf":
+                gained = jnp.sum(budget, axis=(1, 2, 3))
+            else:
+                gained = jnp.sqrt(image.size * jnp.sum(budget**2, axis=(1, 2, 3)))
+            back = jnp.sum(pulled * (problem.image - image), axis=(1, 2, 3))
+            return directions @ embedding + back + gained
+
+        # One view at a time: the search is rare, the memory of its pull-backs is what limits a batch.
+        gains = jnp.mean(lax.map(scores, jax.random.split(context.key, views)), axis=0)
+        return _towards(context, jnp.argmax(gains))._replace(gains=gains)
+
+    return _memoryless(choose)
+
+
+def _keep(context: Context) -> Choice:
+    return _towards(context, context.state.target)
+
+
+def _scheduled(search: Search, due: Callable[[jax.Array], jax.Array]) -> Search:
+    # The step number is not mapped over the batch, so this stays a branch and costs what it takes.
+    def choose(context: Context) -> Choice:
+        return lax.cond(due(context.step), lambda: search.choose(context), lambda: _keep(context))
+
+    return Search(search.init, choose)
+
+
+def first(search: Search, steps: int = 1) -> Search:
+    """`search` in the first steps; then the target is kept."""
+    return _scheduled(search, lambda step: step < steps)
+
+
+def every(search: Search, steps: int) -> Search:
+    """`search` at step 0 and every `steps`-th after it; the target is kept in between."""
+    return _scheduled(search, lambda step: step % steps == 0)
+
+
+class Stall(NamedTuple):
+    """best: [] lowest loss so far; steps: [] int32 since it was improved; inner: the search's memory."""
+
+    best: jax.Array
+    steps: jax.Array
+    inner: Any
+
+
+def sticky(search: Search, patience: int = 5) -> Search:
+    """`search` at step 0 and whenever the current target's loss has not improved for `patience` steps.
+
+    The choice of an image depends on that image alone; the batch pays for the search if one of its
+    images needs it.
+    """
+
+    def init() -> Stall:
+        return Stall(jnp.asarray(jnp.inf), jnp.asarray(0, jnp.int32), search.init())
+
+    def choose(context: Context) -> Choice:
+        stall: Stall = context.state.memory
+        target = context.problem.targets[context.state.target]
+        loss = context.embedding @ _cotangents(context, target)
+        improved = loss < stall.best
+        steps = jnp.where(improved, 0, stall.steps + 1)
+        due = (context.step == 0) | (steps >= patience)
+        inner = context._replace(state=context.state._replace(memory=stall.inner))
+
+        def look() -> Choice:
+            found, kept = search.choose(inner), _keep(inner)
+            return jax.tree.map(lambda a, b: jnp.where(due, a, b), found, kept)
+
+        anyone = lax.psum(due.astype(jnp.int32), IMAGES_AXIS) > 0
+        choice = lax.cond(anyone, look, lambda: _keep(inner))
+        best = jnp.where(due, jnp.inf, jnp.minimum(loss, stall.best))
+        return choice._replace(memory=Stall(best, jnp.where(due, 0, steps), choice.memory))
+
+    return Search(init, choose)
