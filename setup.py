@@ -16,7 +16,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["tipim_jax*", "ports*"]),
-    package_data={"tipim_jax": ["**/*.npz", "**/*.json", "**/*.jpg", "**/*.md", "py.typed"]},
+    package_data={
+        "tipim_jax": ["**/*.npz", "**/*.json", "**/*.jpg", "**/*.md", "py.typed"],
+        "ports": ["*.json"],
+    },
     install_requires=[
         "jax>=0.7",
         "jaxlib>=0.7",

@@ -1,0 +1,85 @@
+"""Converted models on disk: one folder each, `card.json` and an Orbax checkpoint of the parameters.
+
+The parameters are stored as converted, before BatchNorms are folded, so that they can be exported.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+from flax import nnx
+from orbax.checkpoint import v1 as ocp
+
+from ports import architectures
+from ports.card import ModelCard, from_json, to_json
+
+CARD, PARAMS = "card.json", "params"
+
+
+def directory() -> Path:
+    """Where registered models live: `$TIPIM_MODELS`, or `~/.cache/tipim/models`."""
+    own = os.environ.get("TIPIM_MODELS")
+    return Path(own) if own else Path.home() / ".cache" / "tipim" / "models"
+
+
+def save(root: Path, card: ModelCard, model: nnx.Module) -> Path:
+    """Writes `model` to `root/card.name`, complete or not at all, and returns that folder.
+
+    Raises:
+      ValueError: the folder exists already, or the card's origin is a package.
+    """
+    target = root / card.name
+    if target.exists():
+        raise ValueError(f"{target} exists already; remove it or choose another name")
+    text = to_json(card)
+    root.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=root, prefix=f".{card.name}-"))
+    try:
+        (scratch / CARD).write_text(text, encoding="utf-8")
+        ocp.save(scratch.absolute() / PARAMS, nnx.to_pure_dict(nnx.state(model)))
+        scratch.rename(target)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return target
+
+
+def load(folder: Path) -> tuple[ModelCard, nnx.Module]:
+    """The card and the unfolded network of a folder written by `save`.
+
+    Raises:
+      ValueError: the record or the checkpoint is damaged, or its network is unknown.
+    """
+    card = read_card(folder)
+    model = architectures.abstract(card.architecture)
+    graph, state = nnx.split(model)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        nnx.to_pure_dict(state),
+    )
+    try:
+        params = ocp.load(folder.absolute() / PARAMS, wanted)
+    except (ValueError, KeyError, OSError, ocp.errors.InvalidLayoutError) as error:
+        raise ValueError(f"{folder}: the stored parameters cannot be read ({error})") from error
+    nnx.replace_by_pure_dict(state, params)
+    return card, nnx.merge(graph, state)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The record of a stored model, without its parameters.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    try:
+        return from_json((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: no readable model record ({error})") from error
+
+
+def folders(root: Path) -> list[Path]:
+    """The folders of all stored models under `root`, by name."""
+    return sorted(path.parent for path in root.glob(f"*/{CARD}") if path.parent.name[0] != ".")
