@@ -275,7 +275,7 @@ def _look(params: Any, photo: np.ndarray, side: int, score: float) -> Faces:
     padded = np.zeros((1, bucket, bucket, 3), np.uint8)
     padded[0, : small.shape[0], : small.shape[1]] = small
     sizes = np.array([small.shape[:2]], np.int32)
-    faces, valid = jax.device_get(detect(params, padded, sizes, score=score, limit=256))
+    faces, valid = jax.device_get(detect(params, padded, sizes, score=score))
     boxes, landmarks, scores = (np.asarray(a[0][valid[0]], np.float64) for a in faces)
     # a pixel's centre, not its corner, is at an integer
     ratio = np.array([width / small.shape[1], height / small.shape[0]])
@@ -300,7 +300,7 @@ def detect(
     *,
     score: float = 0.6,
     overlap: float = 0.3,
-    limit: int = 64,
+    limit: int = 256,
 ) -> tuple[Faces, jax.Array]:
     """The faces of each photo in a padded batch, after greedy non-maximum suppression.
 

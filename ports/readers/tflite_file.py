@@ -62,7 +62,7 @@ def _graph(model: Any) -> Graph:
     for i in range(subgraph.OperatorsLength()):
         operator = subgraph.Operators(i)
         code = model.OperatorCodes(operator.OpcodeIndex())
-        kind = _OPERATORS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        kind = _OPERATORS[code.BuiltinCode()]
         inputs = tuple(names[j] if j >= 0 else "" for j in operator.InputsAsNumpy())
         outputs = tuple(names[j] for j in operator.OutputsAsNumpy())
         if kind == "DEQUANTIZE" and inputs[0] in tensors:
