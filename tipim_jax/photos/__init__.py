@@ -1,0 +1,1 @@
+"""The host side: photo files in, protected photo files and a proof out."""
