@@ -51,7 +51,7 @@ class Expo(nnx.Module):
 
 
 CONV = Layout(lambda a: a.transpose(1, 2, 3, 0), lambda a: a.transpose(3, 0, 1, 2))  # OHWI, HWIO
-DEPTHWISE = Layout(lambda a: a[0], lambda a: a[None])
+DEPTHWISE = Layout(lambda a: a.squeeze(0), lambda a: a[None])
 SLOPE = Layout(lambda a: 2 * a, lambda a: a / 2)  # the file computes relu(x) + (x - |x|) * slope/2
 
 

@@ -54,7 +54,7 @@ class FaceRes(nnx.Module):
         return x.mean((1, 2))
 
 
-DEPTHWISE = Layout(lambda a: a[..., 0], lambda a: a[..., None])
+DEPTHWISE = Layout(lambda a: a.squeeze(-1), lambda a: a[..., None])
 
 
 def _block(n: int) -> tuple[Rule, ...]:

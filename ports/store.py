@@ -63,7 +63,10 @@ def load(folder: Path) -> tuple[ModelCard, nnx.Module]:
     try:
         params = ocp.load(folder.absolute() / PARAMS, wanted)
     except (ValueError, KeyError, OSError, ocp.errors.InvalidLayoutError) as error:
-        raise ValueError(f"{folder}: the stored parameters cannot be read ({error})") from error
+        raise ValueError(
+            f"{folder}: the stored parameters are damaged or do not fit {card.architecture}; "
+            "remove the folder and convert the checkpoint again"
+        ) from error
     nnx.replace_by_pure_dict(state, params)
     return card, nnx.merge(graph, state)
 
