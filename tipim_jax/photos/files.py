@@ -63,7 +63,8 @@ class Photo(NamedTuple):
       samples: the file's own samples: [H,W] uint8 (L) or uint16 (I;16), [H,W,2] (LA), [H,W,3] (RGB),
         [H,W,4] (RGBA, CMYK; 0 is no ink) uint8.
       mode: Pillow's name of the kind of samples.
-      grey: whether R = G = B everywhere; such a photo must get a grey mask (`paste.grey_mask`).
+      grey: whether R = G = B everywhere, give or take the level that lossy WebP may be off; such a
+        photo must get a grey mask (`paste.grey_mask`).
       format: a key of `FORMATS`.
       settings: how the file was stored (compression, lossless, dpi), kept on writing.
       icc: ICC profile.
@@ -259,7 +260,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Photo:
     file.seek(0)
     if not head:
         raise PhotoError(f"{name} is empty (0 bytes)")
-    formats = ["JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB"]
+    formats = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB"]
     if head[4:8] == b"ftyp" and any(brand in head for brand in _HEIF_BRANDS):
         _use_heif(f"reading {name}")
         formats = ["HEIF"]
@@ -309,6 +310,7 @@ def _understand(image: Image.Image, name: str, head: bytes, file: BinaryIO) -> P
         upright = upright.convert(mode)
 
     samples = np.asarray(upright)
+    grey = mode in ("L", "LA", "I;16")
     if mode == "I;16":
         samples = samples.astype(np.uint16)  # in this machine's byte order
         pixels = _repeat(((samples.astype(np.uint32) + 128) // 257).astype(np.uint8))
@@ -324,7 +326,7 @@ def _understand(image: Image.Image, name: str, head: bytes, file: BinaryIO) -> P
         pixels=pixels,
         samples=samples,
         mode=mode,
-        grey=_is_grey(pixels),
+        grey=grey or _is_grey(pixels),
         format={"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format)),
         settings=_settings(image, head, file),
         icc=image.info.get("icc_profile") or None,
@@ -400,10 +402,17 @@ def _repeat(grey: np.ndarray) -> np.ndarray:
 
 
 def _is_grey(pixels: np.ndarray) -> bool:
-    def equal(part: np.ndarray) -> bool:
-        return bool((part[..., :1] == part[..., 1:]).all())
+    """Whether channels differ by at most one level, which is what lossy WebP makes of grey."""
 
-    return equal(pixels[:: max(1, len(pixels) // 16)]) and equal(pixels)
+    def alike(part: np.ndarray) -> bool:
+        red, green, blue = (part[..., i] for i in range(3))
+        high = np.maximum(np.maximum(red, green), blue)
+        return bool((high - np.minimum(np.minimum(red, green), blue) <= 1).all())
+
+    bands = range(0, len(pixels), 256)
+    return alike(pixels[:: max(1, len(pixels) // 16)]) and all(
+        alike(pixels[top : top + 256]) for top in bands
+    )
 
 
 def _mega(pixels: int) -> str:

@@ -92,7 +92,7 @@ def save_arguments(metadata: Metadata, format: str) -> dict[str, Any]:
         exif.load(metadata.exif)
         if metadata.xmp:
             exif[_XMP_IN_TIFF] = metadata.xmp
-        return {"exif": exif} if len(exif) else {}
+        return {"exif": exif.tobytes()} if len(exif) else {}
     arguments: dict[str, Any] = {}
     if metadata.exif:
         arguments["exif"] = metadata.exif

@@ -1,0 +1,156 @@
+"""The proof of a run, as text, JSON and HTML."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tipim_jax.photos.report import (
+    face_pictures,
+    proof_table,
+    report_html,
+    report_json,
+    side_by_side,
+    summary_line,
+    write_report,
+)
+from tipim_jax.photos.results import (
+    FaceResult,
+    Match,
+    PhotoResult,
+    RunResult,
+    Timings,
+    summarise,
+)
+
+
+@pytest.fixture
+def run() -> RunResult:
+    photo = np.random.default_rng(0).integers(9, 240, (600, 800, 3)).astype(np.uint8)
+    pictures = face_pictures(photo, photo + 3, (300, 200, 250, 300))
+    good = FaceResult(
+        box=(300.0, 200.0, 250.0, 300.0),
+        matches={"sface": Match(0.999, 0.12, 0.36), "frfeat": Match(1.0, 0.31, 0.33)},
+        psnr=33.61,
+        ssim=0.931,
+        target="virtual-3",
+        pictures=pictures,
+    )
+    half = good._replace(matches={**good.matches, "frfeat": Match(1.0, 0.5, 0.33)}, pictures=None)
+    small = FaceResult((1.0, 2.0, 9.0, 9.0), {}, skipped="it is 9 px wide, under 20")
+    return RunResult(
+        photos=(
+            PhotoResult(Path("in/a.jpg"), Path("out/a.jpg"), (good, half), notes=("a note",)),
+            PhotoResult(Path('in/<b>"&\n.jpg'), Path("out/b.jpg"), (small,)),
+            PhotoResult(Path("in/c.jpg"), error="c.jpg is empty (0 bytes)"),
+        ),
+        surrogates=("sface",),
+        settings={"epsilon": 6, "seed": 0, "gamma": float("nan")},
+        versions={"tipim-jax": "0.1.0"},
+        timings=Timings(total=30.0, compile=14.0, attack=8.0),
+    )
+
+
+def test_a_face_is_protected_if_no_recogniser_knows_it(run):
+    s = summarise(run)
+    assert (s.photos, s.failed, s.faces, s.skipped, s.protected) == (3, 1, 3, 1, 1)
+    assert s.recognisers == {"sface": 2, "frfeat": 1}
+    assert s.seconds_per_face == 4
+    assert s.psnr == pytest.approx(33.61)
+    assert Match(1, 0.3, 0.3).protected
+    assert not Match(1, float("nan"), 0.3).protected
+    assert not FaceResult((0, 0, 1, 1), {}).protected
+
+
+def test_table(run):
+    assert (
+        proof_table(run)
+        == """\
+photo  face  recogniser  before  after  threshold  protected  PSNR   SSIM
+-----  ----  ----------  ------  -----  ---------  ---------  ----  -----
+a.jpg     1  sface *      0.999  0.120      0.360  yes        33.6  0.931
+             frfeat       1.000  0.310      0.330  yes
+a.jpg     2  sface *      0.999  0.120      0.360  yes        33.6  0.931
+             frfeat       1.000  0.500      0.330  NO
+before, after: cosine to the original face. * the mask was made on it.
+a.jpg: a note
+<b>"&?.jpg, face 1: left alone: it is 9 px wide, under 20
+c.jpg: not done: c.jpg is empty (0 bytes)"""
+    )
+
+
+def test_summary_line(run):
+    assert summary_line(run) == (
+        "3 photos, 3 faces; 1 of 2 protected from every recogniser (sface 2, frfeat 1); mean PSNR "
+        "33.6 dB, SSIM 0.931; 4.0 s per face (compiling took 14.0 s); 1 face left alone; "
+        "1 photo not done."
+    )
+    nothing = run._replace(photos=run.photos[2:])
+    assert summary_line(nothing) == "1 photo, 0 faces; 1 photo not done."
+    assert proof_table(nothing) == "c.jpg: not done: c.jpg is empty (0 bytes)"
+
+
+def test_json_is_json_and_stable(run):
+    report = json.loads(json.dumps(report_json(run), allow_nan=False))
+    assert report["schema"] == 1
+    assert set(report) == {
+        "schema", "settings", "surrogates", "versions", "timings", "summary", "photos",
+    }  # fmt: skip
+    assert report["settings"] == {"epsilon": 6, "seed": 0, "gamma": None}
+    photo = report["photos"][0]
+    assert set(photo) == {"source", "output", "error", "notes", "faces"}
+    assert photo["faces"][0] == {
+        "box": [300.0, 200.0, 250.0, 300.0],
+        "target": "virtual-3",
+        "skipped": "",
+        "protected": True,
+        "psnr": 33.61,
+        "ssim": 0.931,
+        "recognisers": {
+            "sface": {
+                "before": 0.999, "after": 0.12, "threshold": 0.36, "protected": True,
+                "surrogate": True,
+            },
+            "frfeat": {
+                "before": 1.0, "after": 0.31, "threshold": 0.33, "protected": True,
+                "surrogate": False,
+            },
+        },
+    }  # fmt: skip
+    assert report["photos"][1]["faces"][0]["psnr"] is None
+
+
+def test_html_is_self_contained_and_escaped(run):
+    page = report_html(run)
+    assert "<b>" not in page
+    assert "&lt;b&gt;&quot;&amp;?.jpg" in page
+    assert page.count("data:image/jpeg;base64,") == 3
+    references = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'>)\s]{1,12})", page)
+    assert references == ["data:image/j"] * 3
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_pictures():
+    before = np.full((600, 800, 3), 100, np.uint8)
+    after = before.copy()
+    after[250:400, 350:450] += 5
+    pictures = face_pictures(before, after, (300, 200, 250, 300))
+    assert {p.shape for p in pictures} == {pictures.before.shape}
+    assert max(pictures.before.shape) == 320
+    assert (pictures.mask.min(), pictures.mask.max()) == (128, 168)
+    height, width = pictures.before.shape[:2]
+    assert side_by_side(pictures).shape == (height, 3 * width + 16, 3)
+    edge = face_pictures(before, after, (-40, -30, 100, 100))
+    assert edge.before.shape == (130, 120, 3)
+
+
+def test_reports_do_not_overwrite_each_other(run, tmp_path):
+    first = write_report(run, tmp_path)
+    second = write_report(run, tmp_path)
+    assert [p.name for p in first + second] == [
+        "report.json", "report.html", "report-2.json", "report-2.html",
+    ]  # fmt: skip
+    assert json.loads(first[0].read_text())["photos"][2]["error"] == "c.jpg is empty (0 bytes)"
+    assert write_report(run, tmp_path, overwrite=True) == first

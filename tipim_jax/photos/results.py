@@ -1,0 +1,147 @@
+"""What a run found, face by face: the records behind the table, `report.json` and `report.html`."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Match(NamedTuple):
+    """One recogniser's view of one face.
+
+    Attributes:
+      before: cosine of the face in the photo as it was (re-encoded alike) to the original face.
+      after: cosine of the face in the saved file to the original face.
+      threshold: the cosine above which the recogniser says "same person" (FAR 1e-3).
+    """
+
+    before: float
+    after: float
+    threshold: float
+
+    @property
+    def protected(self) -> bool:
+        return self.after <= self.threshold
+
+
+class Pictures(NamedTuple):
+    """One face in pictures, [h,w,3] uint8 each: before, after, and 128 + 8 · (after − before)."""
+
+    before: np.ndarray
+    after: np.ndarray
+    mask: np.ndarray
+
+
+class FaceResult(NamedTuple):
+    """One face of one photo.
+
+    Attributes:
+      box: left, top, width, height in pixels of the upright photo.
+      matches: recogniser -> `Match`; empty for a face that was left alone.
+      psnr: dB over the face region, infinite if nothing changed.
+      ssim: over the face region.
+      target: what the face was moved towards.
+      skipped: why the face was left alone; empty if it was not.
+      pictures: for `report.html`.
+    """
+
+    box: tuple[float, float, float, float]
+    matches: dict[str, Match]
+    psnr: float = float("inf")
+    ssim: float = 1.0
+    target: str = ""
+    skipped: str = ""
+    pictures: Pictures | None = None
+
+    @property
+    def protected(self) -> bool:
+        """Whether no recogniser knows the face any more."""
+        return bool(self.matches) and all(match.protected for match in self.matches.values())
+
+
+class PhotoResult(NamedTuple):
+    """One photo.
+
+    Attributes:
+      source: the input file.
+      output: the file written; None if none was.
+      faces: in the order found.
+      error: why the photo was not done; empty if it was.
+      notes: what else the user should know.
+    """
+
+    source: Path
+    output: Path | None = None
+    faces: tuple[FaceResult, ...] = ()
+    error: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Timings(NamedTuple):
+    """Wall-clock seconds: the whole run, compilation in it, and the attack without compilation."""
+
+    total: float
+    compile: float
+    attack: float
+
+
+class RunResult(NamedTuple):
+    """One run of `tipim protect`.
+
+    Attributes:
+      photos: in the order of the inputs.
+      surrogates: the recognisers the masks were made on.
+      settings: the options that decide the result, seed included; JSON values.
+      versions: package -> version.
+      timings: see `Timings`.
+    """
+
+    photos: tuple[PhotoResult, ...]
+    surrogates: tuple[str, ...]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    timings: Timings
+
+
+class Summary(NamedTuple):
+    """Counts of a run.
+
+    Attributes:
+      photos, failed: all photos, and those not done.
+      faces, skipped, protected: all faces, those left alone, those no recogniser knows any more.
+      recognisers: how many faces each recogniser no longer knows.
+      psnr, ssim: means over the faces that were changed; NaN if none was.
+      seconds_per_face: attack time, compilation apart, per face that was not skipped.
+    """
+
+    photos: int
+    failed: int
+    faces: int
+    skipped: int
+    protected: int
+    recognisers: dict[str, int]
+    psnr: float
+    ssim: float
+    seconds_per_face: float
+
+
+def summarise(run: RunResult) -> Summary:
+    """Counts a run's results."""
+    faces = [face for photo in run.photos for face in photo.faces]
+    treated = [face for face in faces if not face.skipped]
+    changed = [face for face in treated if np.isfinite(face.psnr)]
+    names = dict.fromkeys(name for face in treated for name in face.matches)
+    return Summary(
+        photos=len(run.photos),
+        failed=sum(bool(photo.error) for photo in run.photos),
+        faces=len(faces),
+        skipped=len(faces) - len(treated),
+        protected=sum(face.protected for face in treated),
+        recognisers={
+            name: sum(name in face.matches and face.matches[name].protected for face in treated)
+            for name in names
+        },
+        psnr=float(np.mean([face.psnr for face in changed])) if changed else float("nan"),
+        ssim=float(np.mean([face.ssim for face in changed])) if changed else float("nan"),
+        seconds_per_face=run.timings.attack / max(1, len(treated)),
+    )
