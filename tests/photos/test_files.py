@@ -486,9 +486,12 @@ def test_a_hundred_megapixels_are_read_and_more_are_not(tmp_path):
         read_photo(save(tmp_path / "a.jpg", picture("RGB"), "JPEG"), max_pixels=1000)
 
 
-def test_damaged_metadata_does_not_stop_a_photo():
-    data = _bytes(picture("RGB"), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05garbage")
-    photo = decode(data)
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "exif", [b"MM\0*\0\0\0\x08\0\x05garbage", b"nonsense", b"II*\0\xff\xff\xff\xff"]
+)
+def test_damaged_metadata_does_not_stop_a_photo(format, exif):
+    photo = decode(_bytes(picture("RGB"), format, exif=b"Exif\0\0" + exif))
     assert encode(photo, photo.pixels, keep_metadata=True)[0]
 
 

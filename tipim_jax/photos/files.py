@@ -9,7 +9,6 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.ExifTags import Base
 
 from tipim_jax.photos import metadata as about
 from tipim_jax.photos.metadata import Metadata
@@ -261,7 +260,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Photo:
     if not head:
         raise PhotoError(f"{name} is empty (0 bytes)")
     formats = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB"]
-    if head[4:8] == b"ftyp" and any(brand in head for brand in _HEIF_BRANDS):
+    if _heif(head):
         _use_heif(f"reading {name}")
         formats = ["HEIF"]
     with warnings.catch_warnings():
@@ -304,7 +303,7 @@ def _understand(image: Image.Image, name: str, head: bytes, file: BinaryIO) -> P
     if image.mode in ("P", "PA"):
         notes.append(f"a palette cannot hold the change; the photo is saved as {mode}")
     # Pillow has turned TIFF files already, and has then removed the tag.
-    turn = _UPRIGHT.get(image.getexif().get(Base.Orientation, 1))
+    turn = _UPRIGHT.get(about.orientation(image))
     upright = image if turn is None else image.transpose(turn)
     if upright.mode != mode and mode != "I;16":
         upright = upright.convert(mode)
@@ -386,7 +385,13 @@ def _has_lossless_chunk(file: BinaryIO) -> bool:
 def _signed(head: bytes) -> bool:
     """Whether the first bytes promise one of the known formats."""
     signatures = (b"\xff\xd8", b"\x89PNG", b"II*\0", b"MM\0*", b"BM")
-    return head.startswith(signatures) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    return (
+        head.startswith(signatures) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP") or _heif(head)
+    )
+
+
+def _heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and any(brand in head for brand in _HEIF_BRANDS)
 
 
 def _use_heif(purpose: str) -> None:

@@ -47,8 +47,50 @@ class Metadata(NamedTuple):
     texts: dict[str, str] = {}  # noqa: RUF012 (never mutated)
 
 
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) if there is none or it is damaged."""
+    try:
+        return image.getexif().get(Base.Orientation, 1)
+    except Exception:  # damaged metadata raises anything, and is no reason to refuse the photo
+        return 1
+
+
 def read(image: Image.Image, size: tuple[int, int]) -> Metadata:
-    """The metadata of a loaded image whose upright (width, height) is `size`."""
+    """The metadata of a loaded image whose upright (width, height) is `size`; none if damaged."""
+    try:
+        return _read(image, size)
+    except Exception:
+        return Metadata()
+
+
+def save_arguments(metadata: Metadata, format: str) -> dict[str, Any]:
+    """The arguments of `Image.save` that write `metadata`, as far as the format can hold it."""
+    if format == "BMP":
+        return {}
+    if format == "TIFF":
+        exif = Image.Exif()
+        exif.load(metadata.exif)
+        if metadata.xmp:
+            exif[_XMP_IN_TIFF] = metadata.xmp
+        return {"exif": exif.tobytes()} if len(exif) else {}
+    arguments: dict[str, Any] = {}
+    if metadata.exif:
+        arguments["exif"] = metadata.exif
+    if format == "PNG":
+        chunks = PngInfo()
+        for key, text in metadata.texts.items():
+            chunks.add_text(key, text)
+        if metadata.xmp:
+            chunks.add_itxt(_XMP_IN_PNG, metadata.xmp.decode("utf-8", "replace"))
+        return arguments | {"pnginfo": chunks}
+    if metadata.xmp:
+        arguments["xmp"] = metadata.xmp
+    if format == "JPEG" and "Comment" in metadata.texts:
+        arguments["comment"] = metadata.texts["Comment"].encode()
+    return arguments
+
+
+def _read(image: Image.Image, size: tuple[int, int]) -> Metadata:
     exif = image.getexif()
     kept = Image.Exif()
     for tag in _ABOUT:
@@ -81,30 +123,3 @@ def read(image: Image.Image, size: tuple[int, int]) -> Metadata:
     return Metadata(
         kept.tobytes() if len(kept) else b"", _ORIENTATION_IN_XMP.sub(rb"\g<1>1", xmp), texts
     )
-
-
-def save_arguments(metadata: Metadata, format: str) -> dict[str, Any]:
-    """The arguments of `Image.save` that write `metadata`, as far as the format can hold it."""
-    if format == "BMP":
-        return {}
-    if format == "TIFF":
-        exif = Image.Exif()
-        exif.load(metadata.exif)
-        if metadata.xmp:
-            exif[_XMP_IN_TIFF] = metadata.xmp
-        return {"exif": exif.tobytes()} if len(exif) else {}
-    arguments: dict[str, Any] = {}
-    if metadata.exif:
-        arguments["exif"] = metadata.exif
-    if format == "PNG":
-        chunks = PngInfo()
-        for key, text in metadata.texts.items():
-            chunks.add_text(key, text)
-        if metadata.xmp:
-            chunks.add_itxt(_XMP_IN_PNG, metadata.xmp.decode("utf-8", "replace"))
-        return arguments | {"pnginfo": chunks}
-    if metadata.xmp:
-        arguments["xmp"] = metadata.xmp
-    if format == "JPEG" and "Comment" in metadata.texts:
-        arguments["comment"] = metadata.texts["Comment"].encode()
-    return arguments
