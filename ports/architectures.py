@@ -2,13 +2,29 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 
-from ports import dlib_resnet, expo, faceres, frfeat, mobilefacenet, sface
-from ports.convert import Rule
+from ports import (
+    dlib_resnet,
+    edgeface,
+    expo,
+    faceres,
+    frfeat,
+    inception_resnet,
+    ir,
+    iresnet,
+    mobilefacenet,
+    mobilenet,
+    resnet50_face,
+    sface,
+    shufflenet,
+    sphere,
+    vit,
+)
+from ports.convert import Rule, Tensors, mismatches, prefixed, unknown_names
 
 
 class Architecture(NamedTuple):
@@ -34,22 +50,118 @@ class Architecture(NamedTuple):
     ignored: tuple[str, ...] = ()
 
 
-def _mobilefacenet(height: int, width: int, features: int) -> Architecture:
+def _family(
+    module: Callable[..., nnx.Module], config: Any, table: tuple[Rule, ...], **changes: Any
+) -> Architecture:
+    """A variant of a module built from a config that knows its `size` and `features`."""
+    return Architecture(partial(module, config), table, config.size, config.features, **changes)
+
+
+def _ir(depth: int, squeeze_excitation: bool) -> Architecture:
+    config = ir.Config(ir.BLOCKS[depth], squeeze_excitation)
+    return _family(ir.IR, config, ir.table(config), scale=1 / 127.5)
+
+
+def _adaface(depth: int) -> Architecture:
+    # released as Lightning checkpoints: `model.` before the names, the loss's `head` beside
+    config = ir.Config(ir.BLOCKS[depth], adaface=True)
+    table = prefixed(ir.table(config), "model.")
+    ignored = (r"head\..*",)
+    return _family(ir.IR, config, table, scale=1 / 127.5, channels="BGR", ignored=ignored)
+
+
+def _iresnet(depth: int) -> Architecture:
+    config = iresnet.Config(iresnet.BLOCKS[depth])
+    return _family(iresnet.IResNet, config, iresnet.table(config), scale=1 / 127.5)
+
+
+def _mobilefacenet(
+    height: int, width: int, features: int, table: tuple[Rule, ...] = mobilefacenet.TABLE, **changes
+) -> Architecture:
     config = mobilefacenet.Config((height, width), features)
-    build = partial(mobilefacenet.MobileFaceNet, config)
-    return Architecture(build, mobilefacenet.TABLE, config.size, features)
+    return _family(mobilefacenet.MobileFaceNet, config, table, **changes)
+
+
+def _sphere(config: sphere.Config, **changes: Any) -> Architecture:
+    return _family(sphere.Sphere, config, sphere.table(config), **changes)
+
+
+def _mobilenet_v1(stem_stride: int) -> Architecture:
+    config = mobilenet.ConfigV1(stem_stride)
+    return _family(mobilenet.MobileNetV1, config, mobilenet.TABLE_V1, channels="BGR")
+
+
+def _mobilenet_v2(stem_stride: int) -> Architecture:
+    config = mobilenet.ConfigV2(stem_stride)
+    return _family(mobilenet.MobileNetV2, config, mobilenet.table_v2(config), channels="BGR")
+
+
+def _shufflenet_v2(stem_stride: int) -> Architecture:
+    config = shufflenet.ConfigV2(stem_stride)
+    return _family(shufflenet.ShuffleNetV2, config, shufflenet.TABLE_V2, channels="BGR")
+
+
+def _vit(width: int, depth: int) -> Architecture:
+    ignored = ("mask_token",)
+    return _family(vit.ViT, vit.Config(width, depth), vit.TABLE, scale=1 / 127.5, ignored=ignored)
+
+
+def _edgeface(config: edgeface.Config) -> Architecture:
+    return _family(edgeface.EdgeFace, config, edgeface.TABLE, scale=1 / 127.5)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
+    "ir50": _ir(50, False),
+    "ir100": _ir(100, False),
+    "ir152": _ir(152, False),
+    "irse50": _ir(50, True),
+    "irse100": _ir(100, True),
+    "irse152": _ir(152, True),
+    "adaface_ir18": _adaface(18),
+    "adaface_ir50": _adaface(50),
+    "adaface_ir101": _adaface(100),  # its authors' name
+    "iresnet18": _iresnet(18),
+    "iresnet34": _iresnet(34),
+    "iresnet50": _iresnet(50),
+    "iresnet100": _iresnet(100),
+    "iresnet200": _iresnet(200),
+    "mobilefacenet": _mobilefacenet(112, 112, 512, channels="BGR"),
+    "mobilefacenet_112x112_128": _mobilefacenet(112, 112, 128),
+    "mobilefacenet_112x96_128": _mobilefacenet(112, 96, 128),
+    "mobilefacenet_gdc": _mobilefacenet(112, 112, 512, mobilefacenet.GDC_TABLE, scale=1 / 127.5),
+    "sphere20": _sphere(sphere.Config(), channels="BGR", ignored=(r"fc6\.weight",)),
+    "sphere20_cosface": _sphere(sphere.Config(cosface=True)),
+    "resnet50_face": _family(
+        *(resnet50_face.ResNetFace, resnet50_face.Config(), resnet50_face.table()),
+        channels="BGR",
+    ),
+    "inception_resnet_v1": _family(
+        *(inception_resnet.InceptionResnetV1, inception_resnet.Config(), inception_resnet.TABLE),
+        ignored=(r"logits\..*",),
+    ),
+    "mobilenet_v1": _mobilenet_v1(2),
+    "mobilenet_v1_stride1": _mobilenet_v1(1),
+    "mobilenet_v2": _mobilenet_v2(2),
+    "mobilenet_v2_stride1": _mobilenet_v2(1),
+    "shufflenet_v1": _family(
+        *(shufflenet.ShuffleNetV1, shufflenet.ConfigV1(), shufflenet.TABLE_V1), channels="BGR"
+    ),
+    "shufflenet_v2": _shufflenet_v2(2),
+    "shufflenet_v2_stride1": _shufflenet_v2(1),
+    "vit_t": _vit(256, 12),
+    "vit_s": _vit(512, 12),
+    "vit_b": _vit(512, 24),
+    "vit_l": _vit(768, 24),
+    "edgeface_xxs": _edgeface(edgeface.XXS),
+    "edgeface_xs_gamma_06": _edgeface(edgeface.XS_GAMMA_06),
+    "edgeface_s_gamma_05": _edgeface(edgeface.S_GAMMA_05),
+    "edgeface_base": _edgeface(edgeface.BASE),
     "sface": Architecture(sface.SFace, sface.TABLE, (112, 112), 128, ignored=sface.IGNORED),
     "dlib_resnet29": Architecture(
         *(dlib_resnet.DlibResNet, dlib_resnet.TABLE, (150, 150), 128),
         mean=(122.782, 117.001, 104.298),
         scale=1 / 256,
     ),
-    "mobilefacenet": _mobilefacenet(112, 112, 512),
-    "mobilefacenet_112x112_128": _mobilefacenet(112, 112, 128),
-    "mobilefacenet_112x96_128": _mobilefacenet(112, 96, 128),
     "frfeat": Architecture(
         *(frfeat.frfeat, frfeat.TABLE, (112, 112), 512),
         mean=(127.0, 127.0, 127.0),
@@ -75,3 +187,48 @@ def abstract(name: str) -> nnx.Module:
     if name not in ARCHITECTURES:
         raise ValueError(f"there is no network {name!r}; known: {', '.join(ARCHITECTURES)}")
     return nnx.eval_shape(lambda: ARCHITECTURES[name].build(rngs=nnx.Rngs(jax.random.key(0))))
+
+
+class Recognised(NamedTuple):
+    """The network that some tensors are of, and how that is known."""
+
+    name: str
+    reason: str
+
+
+def recognise(tensors: Tensors) -> Recognised:
+    """The one network whose weight table takes all of `tensors` by name and shape.
+
+    Raises:
+      ValueError: no network fits (the message says how the nearest differs), or several do.
+    """
+    strangers = {
+        name: unknown_names(tensors, known.table, ignore=known.ignored)
+        for name, known in ARCHITECTURES.items()
+    }
+    fewest = min(len(names) for names in strangers.values())
+    # Only networks that know the most names are built; of these the shapes decide.
+    problems = {
+        name: mismatches(tensors, known.table, abstract(name), ignore=known.ignored)
+        for name, known in ARCHITECTURES.items()
+        if len(strangers[name]) == fewest < len(tensors)
+    }
+    fitting = [name for name, found in problems.items() if not found]
+    if len(fitting) > 1:
+        raise ValueError(
+            f"these weights fit several networks, {', '.join(fitting)}; say which one with --arch"
+        )
+    if fitting:
+        name = fitting[0]
+        reason = f"all {len(tensors)} tensors fit the weight table of {name} by name and shape"
+        return Recognised(name, reason)
+    if not problems:
+        raise ValueError(
+            f"these weights are of no known network: none of their {len(tensors)} names is known "
+            f"(the first is {next(iter(tensors), 'absent')}); known: {', '.join(ARCHITECTURES)}"
+        )
+    nearest = min(problems, key=lambda name: len(problems[name]))
+    raise ValueError(
+        f"these weights are of no known network; the nearest is {nearest}, "
+        f"with {len(problems[nearest])} mismatches, first: {'; '.join(problems[nearest][:3])}"
+    )

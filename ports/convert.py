@@ -24,12 +24,15 @@ class Layout(NamedTuple):
 
 SAME = Layout(lambda a: a, lambda a: a)
 CONV = Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))  # OIHW, HWIO
-DEPTHWISE = Layout(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None])
+# squeeze refuses an axis longer than one, where an index would drop weights
+DEPTHWISE = Layout(
+    lambda a: a.squeeze(1).transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None]
+)
 LINEAR = Layout(lambda a: a.T, lambda a: a.T)
 PER_CHANNEL = Layout(lambda a: a[:, 0, 0], lambda a: a[:, None, None])  # PReLU in ONNX: (C,1,1), C
 # A linear layer that its source writes as a 1×1 convolution, and the other way round
-POINTWISE = Layout(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
-LINEAR_AS_CONV = Layout(lambda a: a.T[None, None], lambda a: a[0, 0].T)
+POINTWISE = Layout(lambda a: a.squeeze((2, 3)).T, lambda a: a.T[:, :, None, None])
+LINEAR_AS_CONV = Layout(lambda a: a.T[None, None], lambda a: a.squeeze((0, 1)).T)
 
 
 def flattened_linear(channels: int, height: int, width: int) -> Layout:
@@ -65,6 +68,12 @@ def batch_norm(source: str, path: str) -> tuple[Rule, ...]:
     return tuple(Rule(f"{source}.{s}", f"{path}.{p}") for s, p in names)
 
 
+def prefixed(table: Iterable[Rule], prefix: str) -> tuple[Rule, ...]:
+    """The table followed by itself with `prefix` before every source name: either is taken."""
+    rules = tuple(table)
+    return (*rules, *(rule._replace(source=prefix + rule.source) for rule in rules))
+
+
 class ConversionError(ValueError):
     """The tensors do not fit the table; the message lists every mismatch."""
 
@@ -81,7 +90,7 @@ def convert(
 
     Args:
       tensors: source name -> array.
-      table: the rules; each source tensor must match exactly one of them or `ignore`.
+      table: the rules; of those that match a name the first is taken.
       model: any NNX module whose parameters have shapes; its values are not read.
       ignore: regular expressions of source names that are knowingly left out
         (`num_batches_tracked` always is).
@@ -90,19 +99,58 @@ def convert(
     Raises:
       ConversionError: naming every unused tensor, unfilled parameter and shape mismatch at once.
     """
+    filled, problems = _assign(tensors, table, model, ignore)
+    if problems:
+        raise ConversionError(
+            f"the weights do not fit this network ({len(problems)} mismatches):\n  "
+            + "\n  ".join(problems)
+        )
     graph, abstract = nnx.split(model)
-    wanted = {_dotted(path): leaf for path, leaf in nnx.to_flat_state(abstract)}
+    state = []
+    for path, leaf in nnx.to_flat_state(abstract):
+        array = filled[_dotted(path)]
+        array = np.ascontiguousarray(array, array.dtype if dtype is None else dtype)
+        state.append((path, leaf.replace(jax.numpy.asarray(array))))
+    return nnx.merge(graph, nnx.from_flat_state(state))
+
+
+def mismatches(
+    tensors: Tensors, table: Iterable[Rule], model: nnx.Module, *, ignore: Iterable[str] = ()
+) -> list[str]:
+    """What `convert` would complain about, one line each; empty if it would succeed."""
+    return _assign(tensors, table, model, ignore)[1]
+
+
+def unknown_names(
+    names: Iterable[str], table: Iterable[Rule], *, ignore: Iterable[str] = ()
+) -> list[str]:
+    """The source names that neither a rule nor `ignore` takes."""
+    patterns = [_pattern(rule.source) for rule in table]
+    ignored = _ignored(ignore)
+    return [
+        name
+        for name in names
+        if not ignored.fullmatch(name) and not any(p.fullmatch(name) for p in patterns)
+    ]
+
+
+def _assign(
+    tensors: Tensors, table: Iterable[Rule], model: nnx.Module, ignore: Iterable[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(parameter path -> array laid out for Flax, every mismatch)."""
+    wanted = {_dotted(path): leaf.shape for path, leaf in nnx.to_flat_state(nnx.state(model))}
     patterns = [(_pattern(rule.source), rule) for rule in table]
-    ignored = re.compile("|".join((r".*num_batches_tracked", *ignore)))
+    ignored = _ignored(ignore)
     filled: dict[str, np.ndarray] = {}
+    blamed: set[str] = set()  # parameters whose tensor is there but does not fit
     problems = []
     for name, tensor in tensors.items():
-        matches = [(m, rule) for p, rule in patterns if (m := p.fullmatch(name))]
-        if not matches:
+        taken = next(((m, rule) for p, rule in patterns if (m := p.fullmatch(name))), None)
+        if taken is None:
             if not ignored.fullmatch(name):
                 problems.append(f"{name} {tensor.shape}: no rule of the table takes it")
             continue
-        match, rule = matches[0]
+        match, rule = taken
         path = rule.path.format(**match.groupdict())
         if path not in wanted:
             problems.append(f"{name} {tensor.shape}: the network has no parameter {path}")
@@ -110,32 +158,27 @@ def convert(
         if path in filled:
             problems.append(f"{name} {tensor.shape}: {path} was already filled")
             continue
+        shape = wanted[path]
         try:
             array = rule.layout.to_flax(np.asarray(tensor))
         except (ValueError, IndexError):
-            problems.append(f"{name} {tensor.shape}: cannot be laid out for {path}")
+            problems.append(f"{name} {tensor.shape}: cannot be laid out for {path} {shape}")
+            blamed.add(path)
             continue
-        shape = wanted[path].shape
         if array.shape != shape:
             problems.append(f"{name} {tensor.shape}: becomes {array.shape}, {path} is {shape}")
+            blamed.add(path)
             continue
-        filled[path] = np.ascontiguousarray(array, dtype or array.dtype)
-    missing = wanted.keys() - filled.keys() - {p.rsplit(": ", 1)[-1] for p in problems}
+        filled[path] = array
     problems += [
-        f"{path} {wanted[path].shape}: no source tensor fills it" for path in sorted(missing)
+        f"{path} {wanted[path]}: no source tensor fills it"
+        for path in sorted(wanted.keys() - filled.keys() - blamed)
     ]
-    if problems:
-        raise ConversionError(
-            f"the weights do not fit this network ({len(problems)} mismatches):\n  "
-            + "\n  ".join(problems)
-        )
-    state = nnx.from_flat_state(
-        [
-            (path, leaf.replace(jax.numpy.asarray(filled[_dotted(path)])))
-            for path, leaf in nnx.to_flat_state(abstract)
-        ]
-    )
-    return nnx.merge(graph, state)
+    return filled, problems
+
+
+def _ignored(ignore: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join((r".*num_batches_tracked", *ignore)))
 
 
 def export(model: nnx.Module, table: Iterable[Rule]) -> dict[str, np.ndarray]:
@@ -144,17 +187,30 @@ def export(model: nnx.Module, table: Iterable[Rule]) -> dict[str, np.ndarray]:
     Raises:
       ConversionError: if a parameter matches no rule (as after `fold_batch_norm`).
     """
+    return {
+        name: np.ascontiguousarray(array)
+        for name, array in _exported(nnx.state(model), table).items()
+    }
+
+
+def _exported(state: nnx.State, table: Iterable[Rule]) -> dict[str, np.ndarray]:
     patterns = [(_pattern(rule.path), rule) for rule in table]
     tensors = {}
-    for path, leaf in nnx.to_flat_state(nnx.state(model)):
+    for path, leaf in nnx.to_flat_state(state):
         dotted = _dotted(path)
-        matches = [(m, rule) for p, rule in patterns if (m := p.fullmatch(dotted))]
-        if not matches:
+        taken = next(((m, rule) for p, rule in patterns if (m := p.fullmatch(dotted))), None)
+        if taken is None:
             raise ConversionError(f"no rule of the table exports {dotted}")
-        match, rule = matches[0]
-        array = rule.layout.to_source(np.asarray(leaf[...]))
-        tensors[rule.source.format(**match.groupdict())] = np.ascontiguousarray(array)
+        match, rule = taken
+        name = rule.source.format(**match.groupdict())
+        tensors[name] = rule.layout.to_source(np.asarray(leaf[...]))
     return tensors
+
+
+def source_shapes(model: nnx.Module, table: Iterable[Rule]) -> dict[str, tuple[int, ...]]:
+    """Source name -> shape of every tensor that `model`, abstract or not, is filled from."""
+    blank = jax.tree.map(lambda leaf: np.empty(leaf.shape, np.bool_), nnx.state(model))
+    return {name: array.shape for name, array in _exported(blank, table).items()}
 
 
 def _pattern(template: str) -> re.Pattern[str]:

@@ -1,7 +1,8 @@
 """MobileFaceNet (Chen et al., 2018): inverted residuals, PReLU, a global depthwise head.
 
-The layout of the widely copied PyTorch code (`conv1`, `dw_conv1`, `blocks.N.conv.M`, `linear7`,
-`linear1`); 112×112 or 112×96, any embedding size.
+Two layouts of the one network: that of the widely copied PyTorch code (`conv1`, `dw_conv1`,
+`blocks.N.conv.M`, `linear7`, `linear1`; 112×112 or 112×96) and TreB1eN's with its GDC head
+(`conv2_dw`, `conv_23`, `conv_3.model.N`, `conv_6_dw`, `linear`). Any embedding size.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import jax
 from flax import nnx
 
-from ports.convert import CONV, DEPTHWISE, Rule, batch_norm
+from ports.convert import CONV, DEPTHWISE, LINEAR_AS_CONV, Rule, batch_norm
 from ports.layers import Conv, DepthwiseConv, Normed, Padding, PReLU
 
 # (expansion, features, repeats, first stride), Table 1 of the paper
@@ -103,4 +104,45 @@ TABLE = (
     *batch_norm("linear7.bn", "linear7.bn"),
     Rule("linear1.conv.weight", "linear1.layer.kernel", CONV),
     *batch_norm("linear1.bn", "linear1.bn"),
+)
+
+
+def _gdc_block(source: str, path: str) -> tuple[Rule, ...]:
+    return (
+        Rule(f"{source}.conv.conv.weight", f"{path}.expand.layer.kernel", CONV),
+        *batch_norm(f"{source}.conv.bn", f"{path}.expand.bn"),
+        Rule(f"{source}.conv.prelu.weight", f"{path}.expand_prelu.slope"),
+        Rule(f"{source}.conv_dw.conv.weight", f"{path}.depthwise.layer.kernel", DEPTHWISE),
+        *batch_norm(f"{source}.conv_dw.bn", f"{path}.depthwise.bn"),
+        Rule(f"{source}.conv_dw.prelu.weight", f"{path}.depthwise_prelu.slope"),
+        Rule(f"{source}.project.conv.weight", f"{path}.project.layer.kernel", CONV),
+        *batch_norm(f"{source}.project.bn", f"{path}.project.bn"),
+    )
+
+
+# TreB1eN's blocks in order: the strided ones have their own names, the residual ones are lists
+_GDC_BLOCKS = (
+    "conv_23",
+    *(f"conv_3.model.{n}" for n in range(4)),
+    "conv_34",
+    *(f"conv_4.model.{n}" for n in range(6)),
+    "conv_45",
+    *(f"conv_5.model.{n}" for n in range(2)),
+)
+
+GDC_TABLE = (
+    Rule("conv1.conv.weight", "conv1.layer.kernel", CONV),
+    *batch_norm("conv1.bn", "conv1.bn"),
+    Rule("conv1.prelu.weight", "prelu1.slope"),
+    Rule("conv2_dw.conv.weight", "dw_conv1.layer.kernel", DEPTHWISE),
+    *batch_norm("conv2_dw.bn", "dw_conv1.bn"),
+    Rule("conv2_dw.prelu.weight", "dw_prelu1.slope"),
+    *(rule for n, name in enumerate(_GDC_BLOCKS) for rule in _gdc_block(name, f"blocks.{n}")),
+    Rule("conv_6_sep.conv.weight", "conv2.layer.kernel", CONV),
+    *batch_norm("conv_6_sep.bn", "conv2.bn"),
+    Rule("conv_6_sep.prelu.weight", "prelu2.slope"),
+    Rule("conv_6_dw.conv.weight", "linear7.layer.kernel", DEPTHWISE),
+    *batch_norm("conv_6_dw.bn", "linear7.bn"),
+    Rule("linear.weight", "linear1.layer.kernel", LINEAR_AS_CONV),
+    *batch_norm("bn", "linear1.bn"),
 )

@@ -1,0 +1,34 @@
+"""Weights drawn from their names: for tests and timings of a network without its checkpoint.
+
+The same name and shape give the same numbers everywhere, so that two implementations of a network
+can be compared and a test needs no weight file.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One tensor in PyTorch's layout, float32.
+
+    Kernels [O,I,...] are normal with variance 1.5/fan-in; variances lie in [0.5, 1.5], scales and
+    PReLU slopes in [0.2, 1], and biases and means have deviation 0.2, so that no normalisation is
+    trivial and activations neither die nor explode.
+    """
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    if name.endswith("running_var"):
+        values = random.uniform(0.5, 1.5, shape)
+    elif len(shape) > 1:
+        values = random.normal(0.0, np.sqrt(1.5 / np.prod(shape[1:])), shape)
+    elif name.endswith(("weight", "gamma", "gamma_xca")):
+        values = random.uniform(0.2, 1.0, shape)
+    else:
+        values = random.normal(0.0, 0.2, shape)
+    return values.astype(np.float32)
+
+
+def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """A tensor for every name."""
+    return {name: tensor(name, shape) for name, shape in shapes.items()}
