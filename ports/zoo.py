@@ -242,3 +242,13 @@ def thresholds(name: str) -> dict[str, Any] | None:
         return json.loads(own.read_text(encoding="utf-8"))
     shipped = resources.files("ports") / "calibration.json"
     return json.loads(shipped.read_text(encoding="utf-8")).get(name)
+
+
+def origin(known: ModelCard) -> str:
+    """Where a model comes from, in a few words."""
+    source = known.origin
+    if isinstance(source, packages.PackagedFile):
+        return f"PyPI {source.source}"
+    if isinstance(source, NpmFiles):
+        return f"npm {source.package} {source.version}"
+    return f"file {Path(source.path).name}, SHA-256 {source.sha256[:12]}"

@@ -4,6 +4,8 @@ A constraint is a function `(x, real, epsilon) -> x`; all arrays [H,W,C] in pixe
 [H,W,1].
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -39,3 +41,14 @@ def round_within(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array
 def truncate_within(x: jax.Array, real: jax.Array) -> jax.Array:
     """Rounds the mask towards zero at every pixel, so that no norm of it grows: -> uint8."""
     return jnp.clip(real + jnp.trunc(x - real), 0, 255).astype(jnp.uint8)
+
+
+def grey_kept(project: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A constraint that also keeps a grey photo grey: its mask is the same in every channel."""
+
+    def constrained(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
+        x = project(x, real, epsilon)
+        grey = jnp.all(real == real[..., :1])
+        return jnp.where(grey, jnp.mean(x, axis=-1, keepdims=True), x)
+
+    return constrained

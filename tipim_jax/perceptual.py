@@ -8,7 +8,11 @@ _WINDOW = 9  # pixels of the canvas over which contrast is taken
 
 
 def budget(
-    image: jax.Array, level: jax.Array, cap: jax.Array, *, exponent: float = 0.5
+    image: jax.Array,
+    level: jax.typing.ArrayLike,
+    cap: jax.typing.ArrayLike,
+    *,
+    exponent: float = 0.5,
 ) -> jax.Array:
     """A map of epsilon proportional to (local standard deviation of luma)^exponent.
 

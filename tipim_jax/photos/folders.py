@@ -66,7 +66,7 @@ def discover(
         if path.is_dir():
             base = Path(path.resolve().name) if several else Path()
             try:
-                files = sorted(_photos_below(path, out))
+                files = sorted(photos_below(path, leaving=out))
             except OSError as error:
                 problems.append((path, f"{error.filename} cannot be read ({error.strerror})"))
                 continue
@@ -114,11 +114,17 @@ def prepare_output(out: str | os.PathLike[str]) -> Path:
     return out
 
 
-def _photos_below(folder: Path, out: Path) -> Iterator[Path]:
+def photos_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]:
+    """The files with a photo's suffix in a folder and below it, hidden ones and `leaving` aside.
+
+    Raises:
+      OSError: a folder cannot be read.
+    """
+
     def refuse(error: OSError) -> None:
         raise error
 
-    skipped = out.resolve()
+    skipped = None if leaving is None else leaving.resolve()
     for path, folders, files in os.walk(folder, onerror=refuse):
         here = Path(path)
         folders[:] = [

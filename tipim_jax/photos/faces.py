@@ -1,0 +1,67 @@
+"""The faces of a photo, aligned on the canvas that masks are made on."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ports import yunet
+from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
+from tipim_jax.photos.crops import crop
+
+SMALLEST = 20  # pixels of the shorter side of a face's box; below it no recogniser sees anybody
+
+
+class Face(NamedTuple):
+    """One face.
+
+    Attributes:
+      box: left, top, width, height in pixels of the upright photo.
+      landmarks: [5,2] (x, y) in the photo.
+      matrix: [2,3] from canvas to photo coordinates.
+      canvas: [160,160,3] float32, the aligned face, pixel levels.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: np.ndarray
+    matrix: np.ndarray
+    canvas: np.ndarray
+
+    @property
+    def small(self) -> bool:
+        return min(self.box[2:]) < SMALLEST
+
+
+def find(detector: Any, pixels: np.ndarray) -> list[Face]:
+    """Every face, the largest first.
+
+    Args:
+      detector: parameters of `ports.yunet`.
+      pixels: [H,W,3] uint8 RGB, upright.
+    """
+    found = yunet.find_faces(detector, pixels)
+    faces = []
+    for (left, top, right, bottom), landmarks in zip(found.boxes, found.landmarks, strict=True):
+        box = (float(left), float(top), float(right - left), float(bottom - top))
+        faces.append(align(pixels, landmarks, box))
+    return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+
+
+def align(
+    pixels: np.ndarray, landmarks: np.ndarray, box: tuple[float, float, float, float]
+) -> Face:
+    """The face at known landmarks."""
+    matrix = invert(fit_similarity(landmarks, CANVAS_LANDMARKS))
+    return Face(box, landmarks, matrix, crop(pixels, matrix, (CANVAS_SIZE, CANVAS_SIZE)))
+
+
+def same_place(faces: list[Face], landmarks: np.ndarray) -> Face | None:
+    """The one of `faces` whose landmarks lie where `landmarks` [5,2] do, or None.
+
+    "Where" is within half the distance of the eyes, on average over the landmarks.
+    """
+    if not faces:
+        return None
+    eyes = np.linalg.norm(landmarks[0] - landmarks[1])
+    distances = [np.linalg.norm(face.landmarks - landmarks, axis=1).mean() for face in faces]
+    nearest = int(np.argmin(distances))
+    return faces[nearest] if distances[nearest] < eyes / 2 else None

@@ -1,0 +1,64 @@
+"""How strong a mask is, and how it is found: the settings of a protection, and three presets."""
+
+import math
+from typing import NamedTuple
+
+
+class Settings(NamedTuple):
+    """What decides the mask of a face, together with the surrogates and the targets.
+
+    Attributes:
+      level: root mean square of the per-pixel budget over the canvas, pixel levels.
+      epsilon: hard cap on the mask at every pixel, pixel levels.
+      exponent: how far the budget follows the local contrast (`perceptual.budget`), 0 for uniform.
+      steps: iterations.
+      step: length of one step in units of the budget.
+      repel: weight of moving away from the source against moving towards the target.
+      gamma: weight of the batch MMD; results then depend on the other faces of the batch.
+      seed: of all randomness.
+      batch_size: faces that are attacked at once.
+    """
+
+    level: float
+    epsilon: float
+    exponent: float = 0.5
+    steps: int = 50
+    step: float = 0.125
+    repel: float = 1.0
+    gamma: float = 0.0
+    seed: int = 0
+    batch_size: int = 8
+
+
+PRESETS = {
+    "low": Settings(level=4.0, epsilon=8.0),
+    "medium": Settings(level=6.0, epsilon=12.0),
+    "high": Settings(level=9.0, epsilon=18.0),
+}
+
+
+def check(settings: Settings) -> Settings:
+    """The settings, if they make sense.
+
+    Raises:
+      ValueError: one sentence about the first that does not.
+    """
+    s = settings
+    if not (math.isfinite(s.epsilon) and 1 <= s.epsilon <= 255):
+        raise ValueError(
+            f"epsilon is {s.epsilon:g}; give pixel levels from 1 (the smallest change) to 255"
+        )
+    if s.steps < 1:
+        raise ValueError(f"steps is {s.steps}; give at least 1")
+    if not (math.isfinite(s.gamma) and s.gamma >= 0):
+        raise ValueError(f"gamma is {s.gamma:g}; give 0 or more")
+    if s.batch_size < 1:
+        raise ValueError(f"batch_size is {s.batch_size}; give at least 1")
+    if not 0 <= s.seed < 2**32:
+        raise ValueError(f"seed is {s.seed}; give a whole number from 0 to 4294967295")
+    return s
+
+
+def with_epsilon(settings: Settings, epsilon: float) -> Settings:
+    """The same settings under another cap; the budget's level follows it in proportion."""
+    return settings._replace(epsilon=epsilon, level=settings.level * epsilon / settings.epsilon)

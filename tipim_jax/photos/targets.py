@@ -1,0 +1,169 @@
+"""The identities a photo may be taken for: virtual people, or photos one is authorised to use.
+
+A virtual identity is the pixel average of several people's aligned faces. Averages of about five are no
+closer to any of them than strangers are, and still differ from one another. Only embeddings are
+stored, one array per recogniser.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.faces import Face
+from tipim_jax.photos.files import PhotoError, read_photo
+from tipim_jax.photos.folders import photos_below
+from tipim_jax.photos.verify import Verifier, embeddings
+
+BLEND = 5  # people in a virtual identity
+COUNT = 10  # virtual identities, as many targets as in the paper
+
+
+class Targets(NamedTuple):
+    """T target identities.
+
+    Attributes:
+      names: [T] what reports call them.
+      embeddings: recogniser -> [T,D], unit norm.
+    """
+
+    names: tuple[str, ...]
+    embeddings: Mapping[str, np.ndarray]
+
+    def joined(self, surrogates: Sequence[str], weights: Sequence[float]) -> np.ndarray:
+        """[T,D] as `ensemble.combine` joins the embeddings of these recognisers.
+
+        Raises:
+          ValueError: they have no embedding of one of the surrogates.
+        """
+        missing = [name for name in surrogates if name not in self.embeddings]
+        if missing:
+            raise ValueError(
+                f"the targets hold no embeddings of {', '.join(missing)}; make targets that do with "
+                "`tipim make-targets`, or give photos with --targets"
+            )
+        shares = np.asarray(weights, np.float64) / np.sum(weights)
+        parts = [np.sqrt(s) * self.embeddings[name] for s, name in zip(shares, surrogates)]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def built_in() -> Targets:
+    """The ten virtual identities that come with the library, for the built-in surrogates."""
+    with resources.as_file(resources.files("tipim_jax.photos") / "targets.npz") as path:
+        return load(path)
+
+
+def load(path: Path) -> Targets:
+    """Reads a file that `save` wrote.
+
+    Raises:
+      ValueError: it is not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        names = tuple(str(name) for name in arrays.pop("names"))
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is not a file of targets ({error})") from error
+    if any(array.ndim != 2 or len(array) != len(names) for array in arrays.values()) or not arrays:
+        raise ValueError(f"{path} is not a file of targets (its arrays do not fit together)")
+    return Targets(names, arrays)
+
+
+def save(targets: Targets, path: Path) -> None:
+    """Writes names and embeddings as a compressed .npz."""
+    arrays: dict[str, Any] = dict(targets.embeddings)
+    np.savez_compressed(path, names=np.array(targets.names), **arrays)
+
+
+def from_photos(folder: Path, detector: Any, verifiers: Sequence[Verifier]) -> Targets:
+    """One target for each photo below a folder, by the largest face in it.
+
+    Raises:
+      ValueError: no photo of the folder shows a face.
+    """
+    found = [(path, face) for path, face in _largest_faces(folder, detector)]
+    if not found:
+        raise ValueError(f"{folder} holds no photo with a face that could serve as a target")
+    names = tuple(path.stem for path, _ in found)
+    return Targets(names, _embed(verifiers, [face for _, face in found]))
+
+
+def make(
+    folder: Path,
+    detector: Any,
+    verifiers: Sequence[Verifier],
+    *,
+    count: int = COUNT,
+    blend: int = BLEND,
+    seed: int = 0,
+) -> Targets:
+    """A set of virtual identities blended from the people of a folder.
+
+    Each subfolder is one person, each photo directly in `folder` another. Ten times `count` blends of
+    `blend` people are drawn; of those, blends are chosen one by one so that the largest cosine between
+    any two, over all recognisers and relative to the thresholds, stays smallest.
+
+    Raises:
+      ValueError: fewer people with a face than `blend`, or `count` or `blend` below 1.
+    """
+    if count < 1 or blend < 1:
+        raise ValueError(f"count and blend must be at least 1, not {count} and {blend}")
+    people: dict[Path, Face] = {}
+    for path, face in _largest_faces(folder, detector):
+        people.setdefault(path if path.parent == folder else path.parent, face)
+    if len(people) < blend:
+        raise ValueError(
+            f"{folder} shows {len(people)} people, fewer than the {blend} of a blend; add photos or "
+            "lower --blend"
+        )
+    rng = np.random.default_rng(seed)
+    canvases = [face.canvas for face in people.values()]
+    any_face = next(iter(people.values()))
+    blends = []
+    for _ in range(10 * count):
+        chosen = rng.choice(len(canvases), blend, replace=False)
+        mean = np.asarray(np.mean([canvases[i] for i in chosen], axis=0), np.float32)
+        blends.append(any_face._replace(canvas=mean))
+    embedded = _embed(verifiers, blends)
+    picked = _spread(embedded, {v.name: v.threshold for v in verifiers}, count)
+    names = tuple(f"virtual {i + 1}" for i in range(count))
+    return Targets(names, {name: array[picked] for name, array in embedded.items()})
+
+
+def likeness(embeddings: np.ndarray) -> tuple[float, float]:
+    """Mean and largest cosine between any two of [T,D] embeddings; (0, 0) for a single one."""
+    cosines = (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
+    return (float(cosines.mean()), float(cosines.max())) if len(cosines) else (0.0, 0.0)
+
+
+def _spread(
+    embedded: Mapping[str, np.ndarray], thresholds: Mapping[str, float], count: int
+) -> list[int]:
+    """Indices of a spread-out subset: greedily, the one least like those taken already."""
+    likeness = np.max(
+        [(array @ array.T) / thresholds[name] for name, array in embedded.items()], axis=0
+    )
+    picked = [int(np.argmin(likeness.mean(axis=1)))]
+    while len(picked) < count:
+        worst = likeness[picked].max(axis=0)
+        worst[picked] = np.inf
+        picked.append(int(np.argmin(worst)))
+    return picked
+
+
+def _largest_faces(folder: Path, detector: Any):
+    for path in sorted(photos_below(folder)):
+        try:
+            faces = find_faces.find(detector, read_photo(path).pixels)
+        except PhotoError:
+            continue  # a damaged photo among many is no reason to stop; it gives no target
+        if faces and not faces[0].small:
+            yield path, faces[0]
+
+
+def _embed(verifiers: Sequence[Verifier], faces: Sequence[Face]) -> dict[str, np.ndarray]:
+    return {verifier.name: embeddings(verifier, faces) for verifier in verifiers}
