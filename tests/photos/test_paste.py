@@ -5,7 +5,7 @@ import pytest
 
 from tipim_jax import geometry
 from tipim_jax.photos.crops import crop
-from tipim_jax.photos.paste import FEATHER, FaceMask, grey_mask, paste, window
+from tipim_jax.photos.paste import FEATHER, FaceMask, grey_mask, paste, round_trip, window
 
 SIZE = (160, 160)
 PLACES = {
@@ -109,6 +109,25 @@ def test_a_smooth_mask_survives_the_way_to_the_photo_and_back():
         protected = paste(photo, [FaceMask(wave, matrix)], 8)
         seen = crop(protected, matrix, SIZE) - crop(photo, matrix, SIZE)
         assert np.abs(seen - wave).max() < 0.8
+
+
+@pytest.mark.parametrize("scale", [0.24, 0.5, 0.9, 1.0, 1.3, 2.6, 4.1])
+def test_round_trip_is_what_paste_and_crop_leave(scale):
+    rng = np.random.default_rng(6)
+    mask = rng.choice([-100.0, 100.0], (*SIZE, 3)) * window(SIZE)[..., None]
+    photo = np.full((680, 680, 3), 128, np.uint8)
+    left = []
+    for x, y in rng.uniform(8, 9, (12, 2)):
+        matrix = np.array([[scale, 0, x], [0, scale, y]])
+        protected = paste(photo, [FaceMask(mask, matrix)], 100)
+        left.append(crop(protected.astype(np.float32) - photo, matrix, SIZE))
+    b = round_trip(scale, SIZE[0])
+    np.testing.assert_allclose(b.sum(1), 1, atol=1e-6)
+    predicted = np.einsum("hH,HWc,wW->hwc", b, mask, b)
+    inner = np.s_[16:-16, 16:-16]
+    measured = np.mean(left, 0)[inner]
+    assert np.corrcoef(measured.ravel(), predicted[inner].ravel())[0, 1] > 0.95
+    np.testing.assert_allclose(measured.std(), predicted[inner].std(), rtol=0.1)
 
 
 def test_a_grey_photo_stays_grey():

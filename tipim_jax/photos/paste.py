@@ -102,6 +102,37 @@ def paste(
     return protected
 
 
+def round_trip(scale: float, length: int) -> np.ndarray:
+    """What is left of a mask that was pasted at photo resolution and cropped again.
+
+    Both ways smooth, and where the face has fewer pixels than the canvas, most of a mask that was
+    made without regard to it is lost. A mask made on B · image · Bᵀ, with B this matrix, keeps what
+    can survive. It is the mean over the offsets of the two pixel grids; rotation is left aside.
+
+    Args:
+      scale: photo pixels per canvas pixel, the scale of the canvas-to-photo matrix.
+      length: canvas pixels along one axis.
+
+    Returns:
+      [length,length] float32, rows summing to one.
+    """
+    count = math.ceil(length * scale) + 4
+    total = np.zeros((length, length))
+    for offset in np.arange(8) / 8 - 2:
+        onto_photo = _footprints((np.arange(count) + offset) / scale, length, 1 / scale)
+        onto_canvas = _footprints(np.arange(length) * scale - offset, count, scale)
+        total += onto_canvas @ onto_photo
+    return (total / total.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _footprints(centres: np.ndarray, length: int, width: float) -> np.ndarray:
+    """[len(centres), length] weights of `crop` along one axis; width: input pixels per output pixel."""
+    samples = max(1, math.ceil(width - 1e-6))
+    places = ((np.arange(samples) + 0.5) / samples - 0.5) * width
+    distance = np.abs((centres[:, None] + places)[..., None] - np.arange(length))
+    return np.maximum(0, 1 - distance).mean(1)
+
+
 def _inside(matrix: np.ndarray, size: tuple[int, int], canvas: tuple[int, int]) -> np.ndarray:
     """[h,w] whether the centre of an output pixel falls on the canvas."""
     y, x = np.ogrid[: size[0], : size[1]]
