@@ -132,6 +132,8 @@ def prepare(
       `Problem` with a leading batch axis on every field.
     """
     batch = images.shape[0]
+    # Whole levels of a file are as good, but nothing below may be rounded to them.
+    images = images.astype(jnp.promote_types(images.dtype, jnp.float32))
     embeddings = jax.vmap(embed, (None, 0))(params, images)
     targets = jnp.broadcast_to(targets, (batch, *targets.shape[-2:])).astype(images.dtype)
     epsilon = jnp.asarray(epsilon, images.dtype)
