@@ -8,10 +8,9 @@ and last channels; and each convolution carries a bias before its affine layer.
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
 from ports.convert import CONV, Rule
-from ports.layers import Affine, Conv, Linear, Normed
+from ports.layers import Affine, Conv, Linear, Normed, max_pool
 
 # (features, blocks, whether the first block halves the size), from input to output
 LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
@@ -52,7 +51,7 @@ class DlibResNet(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = jax.nn.relu(self.stem(x))
-        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+        x = max_pool(x, 3, stride=2)
         for block in self.blocks:
             x = block(x)
         return self.head(x.mean((1, 2)))
