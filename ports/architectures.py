@@ -178,6 +178,13 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+class _OneKey:
+    """Stands in for `nnx.Rngs` where only shapes matter: counting its draws in a trace is slow."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
 def abstract(name: str) -> nnx.Module:
     """The network with shapes only, for `convert` or a restore.
 
@@ -186,7 +193,7 @@ def abstract(name: str) -> nnx.Module:
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"there is no network {name!r}; known: {', '.join(ARCHITECTURES)}")
-    return nnx.eval_shape(lambda: ARCHITECTURES[name].build(rngs=nnx.Rngs(jax.random.key(0))))
+    return nnx.eval_shape(lambda: ARCHITECTURES[name].build(rngs=_OneKey()))
 
 
 class Recognised(NamedTuple):
@@ -230,5 +237,5 @@ def recognise(tensors: Tensors) -> Recognised:
     nearest = min(problems, key=lambda name: len(problems[name]))
     raise ValueError(
         f"these weights are of no known network; the nearest is {nearest}, "
-        f"with {len(problems[nearest])} mismatches, first: {'; '.join(problems[nearest][:3])}"
+        f"with {len(problems[nearest])} mismatches, such as: {'; '.join(problems[nearest][:3])}"
     )

@@ -252,11 +252,24 @@ def _convolution_backward(stride: int, padding: Any, residuals: Any, cotangent: 
 convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def depthwise(
     x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]
 ) -> jax.Array:
     """Depthwise convolution as shifted multiply-adds: [B,H,W,C], [kh,kw,C] -> [B,H',W',C]."""
+    # Rows and columns of the kernel that only ever meet padding are left out (9×9 on a 3×3 map).
+    crop, pads = [], []
+    for size, taps, (low, high) in zip(x.shape[1:3], kernel.shape, padding, strict=False):
+        steps = (size + low + high - taps) // stride + 1
+        first, last = max(0, low - (steps - 1) * stride), min(taps, low + size)
+        crop.append(slice(first, last))
+        pads.append((low - first, high - (taps - last)))
+    return _depthwise(x, kernel[tuple(crop)], stride, tuple(pads))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]
+) -> jax.Array:
     (top, bottom), (left, right) = padding
     x = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     (height, width), (kh, kw) = x.shape[1:3], kernel.shape[:2]
@@ -298,7 +311,7 @@ def _sum_shifts(term: Callable[[int, int], jax.Array], kh: int, kw: int) -> jax.
 
 
 def _depthwise_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: Any) -> Any:
-    return depthwise(x, kernel, stride, padding), (x, kernel)
+    return _depthwise(x, kernel, stride, padding), (x, kernel)
 
 
 def _depthwise_backward(stride: int, padding: Any, residuals: Any, cotangent: jax.Array) -> Any:
@@ -347,4 +360,4 @@ def _depthwise_backward(stride: int, padding: Any, residuals: Any, cotangent: ja
     return x_gradient, kernel_gradient
 
 
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
