@@ -130,6 +130,9 @@ def prepare(
 
     Returns:
       `Problem` with a leading batch axis on every field.
+
+    Raises:
+      ValueError: for an epsilon of another shape.
     """
     batch = images.shape[0]
     # Whole levels of a file are as good, but nothing below may be rounded to them.
@@ -137,6 +140,8 @@ def prepare(
     embeddings = jax.vmap(embed, (None, 0))(params, images)
     targets = jnp.broadcast_to(targets, (batch, *targets.shape[-2:])).astype(images.dtype)
     epsilon = jnp.asarray(epsilon, images.dtype)
+    if epsilon.ndim not in (0, 1, 4):
+        raise ValueError(f"epsilon must be [], [B] or [B,H,W,1], not {list(epsilon.shape)}")
     if epsilon.ndim == 0:
         epsilon = jnp.broadcast_to(epsilon, (batch,))
     return Problem(images, embeddings, targets, epsilon)

@@ -28,7 +28,7 @@ def l2_ball(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
 
 
 def round_within(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """Rounds x to whole levels without leaving either ball: [H,W,C] -> uint8.
+    """Rounds x to whole levels without leaving the ℓ∞ ball or the box: [H,W,C] -> uint8.
 
     `real` must hold whole levels. The mask is rounded to the nearest level where |mask| stays within
     ε, otherwise towards zero; inside an ℓ2 ball use `truncate_within`.

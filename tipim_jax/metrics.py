@@ -111,20 +111,26 @@ def calibrate(
     """Thresholds from cosines of genuine [P] and impostor [Q] pairs.
 
     The threshold at a false-accept rate is the smallest cosine that at most that share of impostors
-    exceeds; a pair matches when its cosine is above the threshold.
+    exceeds; a pair matches when its cosine is above the threshold. −1 accepts every pair.
+
+    Raises:
+      ValueError: without a genuine or without an impostor pair.
     """
+    if not len(genuine) or not len(impostor):
+        raise ValueError("calibration needs genuine and impostor pairs, at least one of each")
     genuine, impostor = np.sort(genuine), np.sort(impostor)
     below = np.searchsorted(impostor, genuine, side="left")
     ties = np.searchsorted(impostor, genuine, side="right") - below
     auc = float(np.mean(below + ties / 2) / len(impostor))
-    cuts = np.concatenate([genuine, impostor])
+    cuts = np.concatenate([[-1.0], genuine, impostor])
     accepted = len(genuine) - np.searchsorted(genuine, cuts, side="right")
     rejected = np.searchsorted(impostor, cuts, side="right")
     accuracy = (accepted + rejected) / (len(genuine) + len(impostor))
     best = int(np.argmax(accuracy))
     thresholds = {}
     for far in fars:
-        allowed = int(np.floor(far * len(impostor)))
-        thresholds[far] = float(impostor[len(impostor) - 1 - allowed])
+        # 0.29 of 100 pairs is 28.999… in floating point.
+        allowed = int(np.floor(far * len(impostor) + 1e-6))
+        thresholds[far] = float(impostor[-1 - allowed]) if allowed < len(impostor) else -1.0
     rates = {far: float(np.mean(genuine > t)) for far, t in thresholds.items()}
     return Calibration(auc, float(accuracy[best]), float(cuts[best]), thresholds, rates)

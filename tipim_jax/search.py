@@ -13,7 +13,7 @@ step of every search has the forward pass that gives the embedding; the table co
 | `reach`          | (V + 1) F + (VT + 1) P | V views; meant for the first step                      |
 | `first(s, n)`    | of s in n steps, then 1 F + 1 P |                                               |
 | `every(s, k)`    | of s in one step of k, else 1 F + 1 P |                                         |
-| `sticky(s)`      | of s when an image of the batch stalls, else 1 F + 1 P |                        |
+| `sticky(s)`      | of s and 1 P when an image of the batch stalls, else 1 F + 1 P |                |
 """
 
 from collections.abc import Callable

@@ -214,3 +214,10 @@ def test_whole_levels_of_a_file_are_accepted(world):
     problem = world.problem(images=world.images.astype(np.uint8))
     assert problem.image.dtype == problem.targets.dtype == np.float32
     same(problem, world.problem(images=world.images.astype(np.float32)))
+
+
+def test_a_budget_map_is_one_per_image(world):
+    with pytest.raises(ValueError, match=r"\[B,H,W,1\], not \[8, 10, 1\]"):
+        world.problem(np.ones((8, 10, 1)))
+    for epsilon in (3.0, np.full(3, 3.0), np.full((3, 8, 10, 1), 3.0)):
+        assert world.problem(epsilon).epsilon.shape[0] == 3

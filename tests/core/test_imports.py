@@ -1,0 +1,56 @@
+"""Imports run one way: core ← ports ← photos, command line and experiments."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = sorted(p for p in (ROOT / "tipim_jax").glob("*.py") if p.name != "cli.py")
+PORTS = sorted((ROOT / "ports").rglob("*.py"))
+ABOVE_PORTS = ("tipim_jax.photos", "tipim_jax.cli", "experiments")
+ABOVE_CORE = ("ports", *ABOVE_PORTS)
+# What the core may need: arrays and gradients, no network, no file format, no flag.
+CORE_NEEDS = {"jax", "numpy", "optax", "tipim_jax"}
+STANDARD = {"collections", "functools", "hashlib", "typing", "itertools", "math"}
+
+
+def imports(path):
+    """Every module a file imports, at whatever depth, and `package.name` for names taken from it."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def within(module, packages):
+    return any(module == p or module.startswith(p + ".") for p in packages)
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", CORE, ids=named)
+def test_core_imports_nothing_above_it(path):
+    modules = list(imports(path))
+    assert [m for m in modules if within(m, ABOVE_CORE)] == []
+    assert {m.split(".")[0] for m in modules} <= CORE_NEEDS | STANDARD
+
+
+@pytest.mark.parametrize("path", PORTS, ids=named)
+def test_ports_import_nothing_above_them(path):
+    assert [m for m in imports(path) if within(m, ABOVE_PORTS)] == []
+
+
+@pytest.mark.parametrize("path", [*CORE, *PORTS], ids=named)
+def test_a_file_says_its_idea_in_its_first_line(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring
+    first = docstring.splitlines()[0]
+    assert len(first) <= 112
