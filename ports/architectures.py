@@ -193,7 +193,12 @@ def abstract(name: str) -> nnx.Module:
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"there is no network {name!r}; known: {', '.join(ARCHITECTURES)}")
-    return nnx.eval_shape(lambda: ARCHITECTURES[name].build(rngs=_OneKey()))
+    return abstract_of(ARCHITECTURES[name])
+
+
+def abstract_of(architecture: Architecture) -> nnx.Module:
+    """The network of an architecture that need not be in the table, with shapes only."""
+    return nnx.eval_shape(lambda: architecture.build(rngs=_OneKey()))
 
 
 class Recognised(NamedTuple):

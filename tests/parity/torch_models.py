@@ -1,0 +1,532 @@
+"""The networks of `ports` in PyTorch, with the tensor names of their published checkpoints.
+
+Where a package has the network, its code is used: frbench (IR-SE, iResNet, ResNet, MobileFaceNet),
+facenet-pytorch (InceptionResnetV1) and timm (EdgeNeXt, ViT blocks). The others are written here from
+their published descriptions, because no package has them: the MobileFaceNet of `conv1 … linear1`,
+Sphere20, and RobFR's MobileNets and ShuffleNets.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Reference(NamedTuple):
+    """A module in eval mode; `released` turns a name of its state dict into the published one."""
+
+    module: nn.Module
+    released: Callable[[str], str]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Published name -> shape, without the counters of BatchNorm."""
+        return {
+            self.released(name): tuple(value.shape)
+            for name, value in self.module.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+
+    def load(self, tensors: dict[str, np.ndarray]) -> None:
+        """Fills every tensor of the module and freezes it."""
+        counters = {n: v for n, v in self.module.state_dict().items() if v.dtype == torch.int64}
+        state = {
+            name: torch.from_numpy(tensors[self.released(name)])
+            for name in self.module.state_dict()
+            if name not in counters
+        }
+        self.module.load_state_dict(state | counters)
+        self.module.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _without_init(*packages: str) -> Iterator[None]:
+    """Lets submodules be imported although their packages' own __init__ would not run here.
+
+    frbench, facenet-pytorch and timm import torchvision at the top, whose PyPI wheel belongs to
+    another build of torch; the networks themselves need none of it.
+    """
+    stubs = ("torchvision", "torchvision.ops", "torchvision.ops.misc")
+    before = dict(sys.modules)
+    try:
+        for name in stubs:
+            sys.modules[name] = types.ModuleType(name)
+        sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d
+        for name in packages:
+            parent, _, child = name.rpartition(".")
+            module = types.ModuleType(name)
+            if parent:
+                module.__path__ = [f"{path}/{child}" for path in sys.modules[parent].__path__]
+            else:
+                spec = importlib.util.find_spec(name)
+                if spec is None:
+                    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+                module.__path__ = list(spec.submodule_search_locations)
+            sys.modules[name] = module
+        yield
+    finally:
+        added = set(sys.modules) - set(before)
+        for name in added:
+            if name.split(".")[0] in {"torchvision", *(p.split(".")[0] for p in packages)}:
+                del sys.modules[name]
+
+
+def _frbench(module: str):
+    with _without_init("frbench", "frbench.backbones"):
+        return importlib.import_module(f"frbench.backbones.{module}")
+
+
+def _timm(module: str):
+    with _without_init("timm", "timm.data", "timm.models"):
+        sys.modules["timm"].__version__ = "1.0.31"
+        constants = importlib.import_module("timm.data.constants")
+        vars(sys.modules["timm.data"]).update(vars(constants))
+        return importlib.import_module(f"timm.models.{module}")
+
+
+def _renamer(*prefixes: tuple[str, str]) -> Callable[[str], str]:
+    def released(name: str) -> str:
+        for mine, theirs in prefixes:
+            if name.startswith(mine):
+                return theirs + name[len(mine) :]
+        return name
+
+    return released
+
+
+_IR_HEAD = _renamer(("bn2.", "output_layer.0."), ("fc.", "output_layer.3."),
+                    ("features.", "output_layer.4."))  # fmt: skip
+
+
+def ir(depth: int, *, squeeze_excitation: bool = False, adaface: bool = False) -> Reference:
+    """frbench's IR-SE; without its SE modules it is IR, with two changes more it is AdaFace's."""
+    module = _frbench("irse").IR_SE(depth)
+    for unit in module.body:
+        layers = list(unit.res_layer)
+        if not squeeze_excitation:
+            layers = layers[:5]
+        if adaface:
+            layers.insert(2, nn.BatchNorm2d(layers[1].out_channels))
+        unit.res_layer = nn.Sequential(*layers)
+    if adaface:
+        module.features = nn.BatchNorm1d(512, affine=False)
+    return Reference(module, _IR_HEAD)
+
+
+def iresnet(depth: int) -> Reference:
+    """frbench's IR, which is iResNet under other names of the stem and the head."""
+    released = _renamer(("input_layer.0.", "conv1."), ("input_layer.1.", "bn1."),
+                        ("input_layer.2.", "prelu."), ("bn_o1.", "bn2."),
+                        ("bn_o2.", "features."))  # fmt: skip
+    return Reference(getattr(_frbench("ir"), f"IR_{depth}")(), released)
+
+
+def resnet50_face() -> Reference:
+    return Reference(_frbench("resnet").ResNet_50(), str)
+
+
+def mobilefacenet_gdc() -> Reference:
+    """frbench's plain MobileFaceNet, which is TreB1eN's under other names."""
+
+    def released(name: str) -> str:
+        for mine, theirs in (("conv_expand", "conv"), ("conv_project", "project"),
+                             ("layers", "model")):  # fmt: skip
+            name = name.replace(f".{mine}.", f".{theirs}.")
+        head = (("output_layer.conv_dw.", "conv_6_dw."), ("output_layer.fc.", "linear."))
+        return _renamer(*head, ("output_layer.bn.", "bn."))(name)
+
+    return Reference(_frbench("mobilefacenet").MobileFaceNet_Plain(), released)
+
+
+def inception_resnet_v1() -> Reference:
+    with _without_init("facenet_pytorch", "facenet_pytorch.models"):
+        module = importlib.import_module("facenet_pytorch.models.inception_resnet_v1")
+    return Reference(module.InceptionResnetV1(), str)
+
+
+def edgeface(dims, depths, heads: int, rank: float | None) -> Reference:
+    """timm's EdgeNeXt; every linear layer split in two as the released code does for `gamma`."""
+    edgenext = _timm("edgenext")
+    module = edgenext.EdgeNeXt(num_classes=512, dims=dims, depths=depths, heads=(heads,) * 4)
+
+    def split(parent: nn.Module) -> None:
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Linear):
+                middle = max(2, int(min(child.in_features, child.out_features) * rank))
+                pair = nn.Sequential()
+                pair.add_module("linear1", nn.Linear(child.in_features, middle, bias=False))
+                pair.add_module("linear2", nn.Linear(middle, child.out_features))
+                setattr(parent, name, pair)
+            else:
+                split(child)
+
+    if rank is not None:
+        split(module)
+    return Reference(module, lambda name: f"model.{name}")
+
+
+class _ViT(nn.Module):
+    """insightface's VisionTransformer around timm's transformer blocks."""
+
+    def __init__(self, width: int, depth: int, heads: int = 8, patch: int = 9, size: int = 112):
+        super().__init__()
+        block = _timm("vision_transformer").Block
+        tokens = (size // patch) ** 2
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, patch)})
+        self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.blocks = nn.Sequential(
+            *(
+                block(width, heads, norm_layer=nn.LayerNorm, act_layer=nn.ReLU6)
+                for _ in range(depth)
+            )
+        )
+        self.norm = nn.LayerNorm(width)
+        self.feature = nn.Sequential(
+            nn.Linear(tokens * width, width, bias=False),
+            nn.BatchNorm1d(width, eps=2e-5),
+            nn.Linear(width, 512, bias=False),
+            nn.BatchNorm1d(512, eps=2e-5),
+        )
+
+    def forward(self, x):
+        x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2) + self.pos_embed
+        return self.feature(self.norm(self.blocks(x)).flatten(1))
+
+
+def vit(width: int, depth: int) -> Reference:
+    return Reference(_ViT(width, depth), str)
+
+
+class _ConvBlock(nn.Module):
+    def __init__(self, inputs, outputs, size, stride=1, padding=0, groups=1, prelu=True):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, size, stride, padding, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.prelu = nn.PReLU(outputs) if prelu else nn.Identity()
+
+    def forward(self, x):
+        return self.prelu(self.bn(self.conv(x)))
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, inputs, outputs, stride, expansion):
+        super().__init__()
+        wide = inputs * expansion
+        self.residual = stride == 1 and inputs == outputs
+        self.conv = nn.Sequential(
+            *(nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.PReLU(wide)),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            *(nn.BatchNorm2d(wide), nn.PReLU(wide)),
+            *(nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs)),
+        )
+
+    def forward(self, x):
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class _MobileFaceNet(nn.Module):
+    """Table 1 of Chen et al. (2018)."""
+
+    def __init__(self, size: tuple[int, int], features: int):
+        super().__init__()
+        self.conv1 = _ConvBlock(3, 64, 3, 2, 1)
+        self.dw_conv1 = _ConvBlock(64, 64, 3, 1, 1, groups=64)
+        blocks, inputs = [], 64
+        for t, c, n, s in ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2),
+                           (2, 128, 2, 1)):  # fmt: skip
+            for i in range(n):
+                blocks.append(_Bottleneck(inputs, c, s if i == 0 else 1, t))
+                inputs = c
+        self.blocks = nn.Sequential(*blocks)
+        self.conv2 = _ConvBlock(128, 512, 1)
+        window = (size[0] // 16, size[1] // 16)
+        self.linear7 = _ConvBlock(512, 512, window, groups=512, prelu=False)
+        self.linear1 = _ConvBlock(512, features, 1, prelu=False)
+
+    def forward(self, x):
+        x = self.conv2(self.blocks(self.dw_conv1(self.conv1(x))))
+        return self.linear1(self.linear7(x)).flatten(1)
+
+
+def mobilefacenet(size: tuple[int, int], features: int) -> Reference:
+    return Reference(_MobileFaceNet(size, features), str)
+
+
+class _Sphere20a(nn.Module):
+    """Table 2 of Liu et al. (2017), 20 layers, under SphereFace's names."""
+
+    def __init__(self):
+        super().__init__()
+        inputs = 3
+        for stage, (width, units) in enumerate(((64, 1), (128, 2), (256, 4), (512, 1)), start=1):
+            for layer in range(1, 2 + 2 * units):
+                stride = 2 if layer == 1 else 1
+                conv = nn.Conv2d(inputs if layer == 1 else width, width, 3, stride, 1)
+                setattr(self, f"conv{stage}_{layer}", conv)
+                setattr(self, f"relu{stage}_{layer}", nn.PReLU(width))
+            inputs = width
+        self.fc5 = nn.Linear(512 * 7 * 6, 512)
+
+    def forward(self, x):
+        def layer(at: str, x):
+            return getattr(self, f"relu{at}")(getattr(self, f"conv{at}")(x))
+
+        for stage, units in enumerate((1, 2, 4, 1), start=1):
+            x = layer(f"{stage}_1", x)
+            for n in range(units):
+                y = layer(f"{stage}_{2 * n + 2}", x)
+                x = x + layer(f"{stage}_{2 * n + 3}", y)
+        return self.fc5(x.flatten(1))
+
+
+class _SphereBlock(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.PReLU(width)
+        self.conv2, self.prelu2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.PReLU(width)
+
+    def forward(self, x):
+        return x + self.prelu2(self.conv2(self.prelu1(self.conv1(x))))
+
+
+class _SphereCosFace(nn.Module):
+    """The same network under CosFace's names, without bias in the residual convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        inputs = 3
+        for stage, (width, units) in enumerate(((64, 1), (128, 2), (256, 4), (512, 1)), start=1):
+            first = (nn.Conv2d(inputs, width, 3, 2, 1), nn.PReLU(width))
+            blocks = (_SphereBlock(width) for _ in range(units))
+            setattr(self, f"layer{stage}", nn.Sequential(*first, *blocks))
+            inputs = width
+        self.fc = nn.Linear(512 * 7 * 6, 512)
+
+    def forward(self, x):
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.flatten(1))
+
+
+def sphere20(cosface: bool) -> Reference:
+    return Reference(_SphereCosFace() if cosface else _Sphere20a(), str)
+
+
+def _conv_bn(inputs, outputs, size, stride=1, *, groups=1, activation=None):
+    conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return (conv, nn.BatchNorm2d(outputs), *([] if activation is None else [activation()]))
+
+
+class _MobileNetV1(nn.Module):
+    """Table 1 of Howard et al. (2017) with RobFR's head."""
+
+    def __init__(self, stem_stride: int):
+        super().__init__()
+        layers, inputs = [nn.Sequential(*_conv_bn(3, 32, 3, stem_stride, activation=nn.ReLU))], 32
+        for outputs, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
+                                *((512, 1),) * 5, (1024, 2), (1024, 1)):  # fmt: skip
+            depthwise = _conv_bn(inputs, inputs, 3, stride, groups=inputs, activation=nn.ReLU)
+            pointwise = _conv_bn(inputs, outputs, 1, activation=nn.ReLU)
+            layers.append(nn.Sequential(*depthwise, *pointwise))
+            inputs = outputs
+        self.model = nn.Sequential(*layers)
+        window = 7 if stem_stride == 1 else 4
+        self.linear7 = nn.Conv2d(1024, 1024, window, groups=1024, bias=False)
+        self.fc = nn.Linear(1024, 512)
+
+    def forward(self, x):
+        return self.fc(self.linear7(self.model(x)).flatten(1))
+
+
+class _InvertedResidual(nn.Module):
+    def __init__(self, inputs, outputs, stride, expansion):
+        super().__init__()
+        wide = inputs * expansion
+        expand = _conv_bn(inputs, wide, 1, activation=nn.ReLU6) if expansion != 1 else ()
+        depthwise = _conv_bn(wide, wide, 3, stride, groups=wide, activation=nn.ReLU6)
+        self.conv = nn.Sequential(*expand, *depthwise, *_conv_bn(wide, outputs, 1))
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class _MobileNetV2(nn.Module):
+    """Table 2 of Sandler et al. (2018) with RobFR's head."""
+
+    def __init__(self, stem_stride: int):
+        super().__init__()
+        layers, inputs = [nn.Sequential(*_conv_bn(3, 32, 3, stem_stride, activation=nn.ReLU6))], 32
+        for t, c, n, s in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2),
+                           (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)):  # fmt: skip
+            for i in range(n):
+                layers.append(_InvertedResidual(inputs, c, s if i == 0 else 1, t))
+                inputs = c
+        layers.append(nn.Sequential(*_conv_bn(inputs, 1280, 1, activation=nn.ReLU6)))
+        self.features = nn.Sequential(*layers)
+        window = 7 if stem_stride == 1 else 4
+        self.linear7 = nn.Conv2d(1280, 1280, window, groups=1280, bias=False)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 512))
+
+    def forward(self, x):
+        return self.classifier(self.linear7(self.features(x)).flatten(1))
+
+
+def mobilenet(version: int, stem_stride: int) -> Reference:
+    return Reference((_MobileNetV1 if version == 1 else _MobileNetV2)(stem_stride), str)
+
+
+def _shuffle(x, groups):
+    b, c, h, w = x.shape
+    return x.view(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
+
+
+class _UnitV1(nn.Module):
+    """Figure 2b and c of Zhang et al. (2018)."""
+
+    def __init__(self, inputs, outputs, groups, grouped, stride):
+        super().__init__()
+        narrow, g = outputs // 4, groups if grouped else 1
+        grown = outputs if stride == 1 else outputs - inputs
+        self.g_conv_1x1_compress = nn.Sequential()
+        self.g_conv_1x1_compress.add_module("conv1x1", nn.Conv2d(inputs, narrow, 1, groups=g))
+        self.g_conv_1x1_compress.add_module("batch_norm", nn.BatchNorm2d(narrow))
+        self.depthwise_conv3x3 = nn.Conv2d(narrow, narrow, 3, stride, 1, groups=narrow)
+        self.bn_after_depthwise = nn.BatchNorm2d(narrow)
+        self.g_conv_1x1_expand = nn.Sequential()
+        self.g_conv_1x1_expand.add_module("conv1x1", nn.Conv2d(narrow, grown, 1, groups=g))
+        self.g_conv_1x1_expand.add_module("batch_norm", nn.BatchNorm2d(grown))
+        self.groups, self.stride = groups, stride
+
+    def forward(self, x):
+        y = _shuffle(F.relu(self.g_conv_1x1_compress(x)), self.groups)
+        y = self.g_conv_1x1_expand(self.bn_after_depthwise(self.depthwise_conv3x3(y)))
+        if self.stride == 1:
+            return F.relu(x + y)
+        return F.relu(torch.cat([F.avg_pool2d(x, 3, 2, 1), y], 1))
+
+
+class _ShuffleNetV1(nn.Module):
+    """Table 1 of Zhang et al. (2018), 3 groups, with RobFR's stem and GDConv head."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 24, 3, 1, 1)
+        inputs = 24
+        for stage, (width, repeats) in enumerate(((240, 4), (480, 8), (960, 4)), start=2):
+            units = nn.Sequential()
+            for i in range(repeats):
+                unit = _UnitV1(inputs, width, 3, stage > 2 or i > 0, 2 if i == 0 else 1)
+                units.add_module(f"ShuffleUnit_Stage{stage}_{i}", unit)
+                inputs = width
+            setattr(self, f"stage{stage}", units)
+        self.linear7 = nn.Conv2d(960, 960, 7, groups=960, bias=False)
+        self.fc = nn.Linear(960, 512)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.conv1(x), 3, 2, 1)
+        x = self.stage4(self.stage3(self.stage2(x)))
+        return self.fc(self.linear7(x).flatten(1))
+
+
+class _UnitV2(nn.Module):
+    """Figure 3c and d of Ma et al. (2018); `banch` is the released code's spelling."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        half = outputs // 2
+        self.stride = stride
+        if stride == 2:
+            depthwise = _conv_bn(inputs, inputs, 3, 2, groups=inputs)
+            self.banch1 = nn.Sequential(*depthwise, *_conv_bn(inputs, half, 1, activation=nn.ReLU))
+        self.banch2 = nn.Sequential(
+            *_conv_bn(inputs if stride == 2 else half, half, 1, activation=nn.ReLU),
+            *_conv_bn(half, half, 3, stride, groups=half),
+            *_conv_bn(half, half, 1, activation=nn.ReLU),
+        )
+
+    def forward(self, x):
+        if self.stride == 2:
+            return _shuffle(torch.cat([self.banch1(x), self.banch2(x)], 1), 2)
+        left, right = x.chunk(2, 1)
+        return _shuffle(torch.cat([left, self.banch2(right)], 1), 2)
+
+
+class _ShuffleNetV2(nn.Module):
+    """Table 5 of Ma et al. (2018), width 1, with RobFR's stem and GDConv head."""
+
+    def __init__(self, stem_stride: int):
+        super().__init__()
+        self.conv1 = nn.Sequential(*_conv_bn(3, 24, 3, stem_stride, activation=nn.ReLU))
+        units, inputs = [], 24
+        for width, repeats in ((116, 4), (232, 8), (464, 4)):
+            for i in range(repeats):
+                units.append(_UnitV2(inputs, width, 2 if i == 0 else 1))
+                inputs = width
+        self.features = nn.Sequential(*units)
+        self.conv_last = nn.Sequential(*_conv_bn(464, 1024, 1, activation=nn.ReLU))
+        window = 7 if stem_stride == 1 else 4
+        self.linear7 = nn.Conv2d(1024, 1024, window, groups=1024, bias=False)
+        self.classifier = nn.Sequential(nn.Linear(1024, 512))
+
+    def forward(self, x):
+        x = F.max_pool2d(self.conv1(x), 3, 2, 1)
+        x = self.conv_last(self.features(x))
+        return self.classifier(self.linear7(x).flatten(1))
+
+
+def shufflenet_v1() -> Reference:
+    return Reference(_ShuffleNetV1(), str)
+
+
+def shufflenet_v2(stem_stride: int) -> Reference:
+    return Reference(_ShuffleNetV2(stem_stride), str)
+
+
+# architecture of `ports.architectures` -> its reference
+REFERENCES: dict[str, Callable[[], Reference]] = {
+    "ir50": lambda: ir(50),
+    "ir100": lambda: ir(100),
+    "ir152": lambda: ir(152),
+    "irse50": lambda: ir(50, squeeze_excitation=True),
+    "irse100": lambda: ir(100, squeeze_excitation=True),
+    "irse152": lambda: ir(152, squeeze_excitation=True),
+    "adaface_ir18": lambda: ir(18, adaface=True),
+    "adaface_ir50": lambda: ir(50, adaface=True),
+    "adaface_ir101": lambda: ir(100, adaface=True),
+    "iresnet18": lambda: iresnet(18),
+    "iresnet34": lambda: iresnet(34),
+    "iresnet50": lambda: iresnet(50),
+    "iresnet100": lambda: iresnet(100),
+    "iresnet200": lambda: iresnet(200),
+    "mobilefacenet": lambda: mobilefacenet((112, 112), 512),
+    "mobilefacenet_112x112_128": lambda: mobilefacenet((112, 112), 128),
+    "mobilefacenet_112x96_128": lambda: mobilefacenet((112, 96), 128),
+    "mobilefacenet_gdc": mobilefacenet_gdc,
+    "sphere20": lambda: sphere20(False),
+    "sphere20_cosface": lambda: sphere20(True),
+    "resnet50_face": resnet50_face,
+    "inception_resnet_v1": inception_resnet_v1,
+    "mobilenet_v1": lambda: mobilenet(1, 2),
+    "mobilenet_v1_stride1": lambda: mobilenet(1, 1),
+    "mobilenet_v2": lambda: mobilenet(2, 2),
+    "mobilenet_v2_stride1": lambda: mobilenet(2, 1),
+    "shufflenet_v1": shufflenet_v1,
+    "shufflenet_v2": lambda: shufflenet_v2(2),
+    "shufflenet_v2_stride1": lambda: shufflenet_v2(1),
+    "vit_t": lambda: vit(256, 12),
+    "vit_s": lambda: vit(512, 12),
+    "vit_b": lambda: vit(512, 24),
+    "vit_l": lambda: vit(768, 24),
+    "edgeface_xxs": lambda: edgeface((24, 48, 88, 168), (2, 2, 6, 2), 4, None),
+    "edgeface_xs_gamma_06": lambda: edgeface((32, 64, 100, 192), (3, 3, 9, 3), 4, 0.6),
+    "edgeface_s_gamma_05": lambda: edgeface((48, 96, 160, 304), (3, 3, 9, 3), 8, 0.5),
+    "edgeface_base": lambda: edgeface((80, 160, 288, 584), (3, 3, 9, 3), 8, None),
+}
