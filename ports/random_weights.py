@@ -7,7 +7,9 @@ can be compared and a test needs no weight file.
 import zlib
 from collections.abc import Mapping
 
+import jax
 import numpy as np
+from flax import nnx
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -32,3 +34,24 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
 def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """A tensor for every name."""
     return {name: tensor(name, shape) for name, shape in shapes.items()}
+
+
+def network(abstract: nnx.Module) -> nnx.Module:
+    """The network with every parameter drawn from its path, whatever names its source file has."""
+    graph, state = nnx.split(abstract)
+    drawn = []
+    for path, leaf in nnx.to_flat_state(state):
+        name = ".".join(map(str, path))
+        random = np.random.default_rng(zlib.crc32(name.encode()))
+        if name.endswith("kernel"):  # [...,I,O], or [kh,kw,C] if depthwise
+            values = random.normal(0.0, np.sqrt(1.5 / np.prod(leaf.shape[:-1])), leaf.shape)
+        elif name.endswith("var"):
+            values = random.uniform(0.5, 1.5, leaf.shape)
+        elif name.endswith("scale"):
+            values = random.uniform(0.8, 1.6, leaf.shape)
+        elif name.endswith("slope"):
+            values = random.uniform(0.2, 1.0, leaf.shape)
+        else:
+            values = random.normal(0.0, 0.2, leaf.shape)
+        drawn.append((path, leaf.replace(jax.numpy.asarray(values.astype(np.float32)))))
+    return nnx.merge(graph, nnx.from_flat_state(drawn))

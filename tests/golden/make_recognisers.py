@@ -2,8 +2,9 @@
 
 The embeddings come from onnxruntime, dlib and LiteRT, or for the TensorFlow.js model (no runtime on
 PyPI) from its graph evaluated in PyTorch. The input gradients come from PyTorch in float64, whose
-embeddings are checked against the runtimes' first. The faces are scikit-image's public-domain
-astronaut, aligned to each template, and her mirror image.
+embeddings are checked against the runtimes' first. `NAME_random` are the embeddings with weights
+drawn by `random_weights.network`, for tests where the file is absent. The faces are scikit-image's
+public-domain astronaut, aligned to each template, and her mirror image.
 
     TIPIM_MODELS=... python tests/golden/make_recognisers.py
 
@@ -26,15 +27,16 @@ from ai_edge_litert.interpreter import Interpreter
 from skimage import data
 from torch.nn import functional as F
 
-from ports import packages, zoo
+from ports import architectures, packages, random_weights, readers, zoo
 from ports.architectures import ARCHITECTURES
-from ports.readers import dlib_file, onnx_file, tfjs_file, tflite_file
+from ports.convert import export
+from ports.readers import onnx_file, tflite_file
 from ports.readers.graph import Operation
 from tipim_jax.geometry import fit_similarity
 
 STEP = 16  # the gradient is kept at every STEP-th pixel of both axes
 
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, np.ndarray]
 
 
 def main() -> None:
@@ -56,17 +58,30 @@ def main() -> None:
 
         pixels = torch.tensor(crops, dtype=torch.float64, requires_grad=True)
         inputs = (pixels.flip(-1) if card.channels == "BGR" else pixels) - torch.tensor(usual.mean)
-        embeddings = GRAPHS[name](path, (inputs * usual.scale).permute(0, 3, 1, 2))
-        embeddings = embeddings / (embeddings.square().sum(1, keepdim=True) + 1e-5).sqrt()
+        inputs = (inputs * usual.scale).permute(0, 3, 1, 2)
+        tensors = readers.read(path)
+        embeddings = unit(GRAPHS[name](path, tensors, inputs))
         error = np.abs(embeddings.detach().numpy() - expected).max()
         assert error < 1e-5 * np.abs(expected).max() * 2, (name, error)
         # the cosine to an embedding of alternating signs
         signs = torch.tensor((-1.0) ** np.arange(embeddings.shape[1])) / embeddings.shape[1] ** 0.5
         (embeddings @ signs).sum().backward()
         golden[f"{name}_embedding"] = expected.astype(np.float32)
+        network = random_weights.network(architectures.abstract(card.architecture))
+        drawn = tensors | export(network, usual.table)
+        random = unit(GRAPHS[name](path, drawn, inputs.detach())).numpy()
+        assert np.isfinite(random).all(), name
+        golden[f"{name}_random"] = random.astype(np.float32)
         golden[f"{name}_gradient"] = pixels.grad[:, ::STEP, ::STEP].numpy().astype(np.float32)
-        print(f"{name}: PyTorch in float64 is within {error:.1e} of the runtime")
+        print(
+            f"{name}: PyTorch in float64 is within {error:.1e} of the runtime; "
+            f"with random weights the two faces have cosine {random[0] @ random[1]:.4f}"
+        )
     np.savez_compressed(Path(__file__).with_name("recognisers.npz"), **golden)
+
+
+def unit(embeddings: torch.Tensor) -> torch.Tensor:
+    return embeddings / (embeddings.square().sum(1, keepdim=True) + 1e-5).sqrt()
 
 
 def detect(photo: np.ndarray) -> np.ndarray:
@@ -104,7 +119,7 @@ def run_tflite(path: Path, crops: np.ndarray, normalised: np.ndarray) -> np.ndar
 
 def run_tfjs(path: Path, crops: np.ndarray, normalised: np.ndarray) -> np.ndarray:
     images = torch.tensor(normalised.transpose(0, 3, 1, 2))
-    return evaluate_tfjs(path, images).numpy()
+    return evaluate_tfjs(path, readers.read(path), images).numpy()
 
 
 RUNTIMES = {
@@ -128,9 +143,9 @@ def channels(x: torch.Tensor) -> torch.Tensor:
     return x.reshape(1, -1, 1, 1) if x.ndim == 1 else x
 
 
-def evaluate_onnx(path: Path, images: torch.Tensor) -> torch.Tensor:
+def evaluate_onnx(path: Path, tensors: Tensors, images: torch.Tensor) -> torch.Tensor:
     graph = onnx_file.read_graph(path)
-    values = {name: torch.tensor(array).to(images.dtype) for name, array in graph.tensors.items()}
+    values = {name: torch.tensor(array).to(images.dtype) for name, array in tensors.items()}
     values[graph.operations[0].inputs[0]] = images
     for op in graph.operations:
         values[op.outputs[0]] = _onnx(op, [values.get(name) for name in op.inputs])
@@ -160,9 +175,9 @@ def _onnx(op: Operation, x: list[Any]) -> torch.Tensor:
     raise NotImplementedError(op.kind)
 
 
-def evaluate_tflite(path: Path, images: torch.Tensor) -> torch.Tensor:
+def evaluate_tflite(path: Path, tensors: Tensors, images: torch.Tensor) -> torch.Tensor:
     graph = tflite_file.read_graph(path)
-    values = {name: torch.tensor(array).to(images.dtype) for name, array in graph.tensors.items()}
+    values = {name: torch.tensor(array).to(images.dtype) for name, array in tensors.items()}
     values[graph.inputs[0]] = images
     for op in graph.operations:
         values[op.outputs[0]] = _tflite(op, [values[name] for name in op.inputs])
@@ -193,8 +208,8 @@ def _tflite(op: Operation, x: list[torch.Tensor]) -> torch.Tensor:
     raise NotImplementedError(op.kind)
 
 
-def evaluate_tfjs(path: Path, images: torch.Tensor) -> torch.Tensor:
-    values = {name: torch.tensor(a).to(images.dtype) for name, a in tfjs_file.read(path).items()}
+def evaluate_tfjs(path: Path, tensors: Tensors, images: torch.Tensor) -> torch.Tensor:
+    values = {name: torch.tensor(array).to(images.dtype) for name, array in tensors.items()}
     values["input_1"] = images
     for node in json.loads(path.read_text())["modelTopology"]["node"]:
         if node["op"] in ("Const", "Placeholder"):
@@ -229,17 +244,17 @@ def _tfjs(node: dict[str, Any], x: list[torch.Tensor]) -> torch.Tensor:
     raise NotImplementedError(node["op"])
 
 
-def evaluate_dlib(path: Path, images: torch.Tensor) -> torch.Tensor:
+def evaluate_dlib(path: Path, tensors: Tensors, images: torch.Tensor) -> torch.Tensor:
     """dlib's `dnn_face_recognition_ex.cpp`, from the input up."""
-    tensors = {name: torch.tensor(a).to(images.dtype) for name, a in dlib_file.read(path).items()}
+    values = {name: torch.tensor(array).to(images.dtype) for name, array in tensors.items()}
     numbers: Iterator[int] = iter(range(29))
 
     def conv(x: torch.Tensor, stride: int) -> torch.Tensor:
         n = next(numbers)
-        kernel = tensors[f"con.{n}.weight"]
+        kernel = values[f"con.{n}.weight"]
         padding = kernel.shape[2] // 2 if stride == 1 else 0
-        x = F.conv2d(x, kernel, tensors[f"con.{n}.bias"], stride, padding)
-        return x * channels(tensors[f"affine.{n}.gamma"]) + channels(tensors[f"affine.{n}.beta"])
+        x = F.conv2d(x, kernel, values[f"con.{n}.bias"], stride, padding)
+        return x * channels(values[f"affine.{n}.gamma"]) + channels(values[f"affine.{n}.beta"])
 
     def block(x: torch.Tensor, stride: int) -> torch.Tensor:
         y = conv(conv(x, stride).relu(), 1)
@@ -256,7 +271,7 @@ def evaluate_dlib(path: Path, images: torch.Tensor) -> torch.Tensor:
     for strides in ((1, 1, 1), (2, 1, 1, 1), (2, 1, 1), (2, 1, 1), (2,)):
         for stride in strides:
             x = block(x, stride)
-    return x.mean((2, 3)) @ tensors["fc.0.weight"]
+    return x.mean((2, 3)) @ values["fc.0.weight"]
 
 
 GRAPHS = {

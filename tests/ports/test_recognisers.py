@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from ports import architectures, readers, zoo
+from ports import architectures, random_weights, readers, zoo
 from ports.architectures import ARCHITECTURES
 from ports.convert import convert, export
+from ports.layers import fold_batch_norm
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "recognisers.npz")  # make_recognisers.py
 STEP = 16  # of the kept gradient
@@ -75,3 +77,20 @@ def test_the_table_gives_the_file_back_bit_for_bit(name):
     exported = export(convert(tensors, usual.table, abstract, ignore=usual.ignored), usual.table)
     for source, array in exported.items():
         np.testing.assert_array_equal(array, tensors[source], strict=True)
+
+
+@pytest.mark.parametrize("name", zoo.CARDS)
+def test_embeds_like_its_graph_with_random_weights(name):
+    card = zoo.CARDS[name]
+    network = random_weights.network(architectures.abstract(card.architecture))
+    graph, params = nnx.split(fold_batch_norm(network))
+
+    def embed(params, crops):
+        crops = crops[..., ::-1] if card.channels == "BGR" else crops
+        return nnx.merge(graph, params)((crops - jnp.array(card.mean)) * card.scale)
+
+    crop = GOLDEN[f"crop_{card.size[0]}"]
+    embeddings = jax.jit(embed)(params, np.stack([crop, crop[:, ::-1]]).astype(np.float32))
+    embeddings /= jnp.linalg.norm(embeddings, axis=1, keepdims=True)
+    expected = GOLDEN[f"{name}_random"]
+    np.testing.assert_allclose(embeddings, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
