@@ -47,6 +47,7 @@ setup(
             "scikit-learn>=1.6",
             "safetensors>=0.5",
             "tflite>=2.18",
+            "pillow-heif>=0.20",
             "ruff>=0.12",
             "mypy>=1.16",
         ],

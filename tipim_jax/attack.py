@@ -19,7 +19,7 @@ from tipim_jax.diversity import Diversity, none
 from tipim_jax.gains import Gain
 from tipim_jax.objectives import Objective, identity_loss
 from tipim_jax.search import IMAGES_AXIS, Context, Search, exhaustive
-from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step
+from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step, carried
 
 Project = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Record = Callable[[Step], Any]
@@ -70,7 +70,8 @@ def tip_im(
         def look(key: jax.Array):
             view = diversity.sample(key)
             embedding, pullback = jax.vjp(
-                lambda image: embed(params, diversity.apply(view, image)), state.image
+                lambda image: embed(params, diversity.apply(view, carried(problem, image))),
+                state.image,
             )
             return embedding, lambda cotangents: _mapped(
                 lambda c: pullback(c)[0], cotangents, chunk
@@ -94,7 +95,9 @@ def tip_im(
                 look=look,
                 extra=natural_gradient,
                 propose=propose,
-                embed=lambda images: _mapped(lambda image: embed(params, image), images, chunk),
+                embed=lambda images: _mapped(
+                    lambda image: embed(params, carried(problem, image)), images, chunk
+                ),
                 objective=objective,
                 gain=gain,
             )

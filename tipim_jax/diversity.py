@@ -76,9 +76,11 @@ def resize_and_pad(smallest: float = 0.9, probability: float = 0.5) -> Diversity
         centre = (1 - size) * jax.random.uniform(place, (2,), minval=-1.0, maxval=1.0)
         return jnp.concatenate([jnp.eye(2) / size, -centre[:, None] / size], axis=1)
 
-    return Diversity(
-        sample, lambda view, image: geometry.warp(image, _to_pixels(view, image), image.shape[:2])
-    )
+    def apply(view: jax.Array, image: jax.Array) -> jax.Array:
+        height, width, _ = image.shape
+        return geometry.warp(image, _to_pixels(view, image), (height, width))
+
+    return Diversity(sample, apply)
 
 
 def _masked_warp(image: jax.Array, matrix: jax.Array) -> jax.Array:

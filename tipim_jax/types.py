@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
@@ -40,12 +41,24 @@ class Problem(NamedTuple):
       embedding: [D] its embedding f(x_r).
       targets: [T,D] embeddings of the allowed identities.
       epsilon: [] or [H,W,1] bound on the mask, pixel levels; a map makes the budget perceptual.
+      carrier: [H,H] B, or None: recognisers see the mask m as B · m · Bᵀ, what is left of it after it
+        was pasted at another resolution and cropped again (`photos.paste.round_trip`).
     """
 
     image: jax.Array
     embedding: jax.Array
     targets: jax.Array
     epsilon: jax.Array
+    carrier: jax.Array | None = None
+
+
+def carried(problem: Problem, image: jax.Array) -> jax.Array:
+    """What recognisers get to see of `image` [H,W,C]."""
+    carrier = problem.carrier
+    if carrier is None:
+        return image
+    rows = jnp.einsum("hH,HWc->hWc", carrier, image - problem.image)
+    return problem.image + jnp.einsum("wW,hWc->hwc", carrier, rows)
 
 
 class AttackState(NamedTuple):
@@ -111,4 +124,4 @@ class Attack(NamedTuple):
 
 def l2_normalise(z: jax.Array) -> jax.Array:
     """`z / sqrt(sum(z²) + 1e-5)` over the last axis, as the released code normalises."""
-    return z * jax.lax.rsqrt(jax.numpy.sum(z * z, axis=-1, keepdims=True) + 1e-5)
+    return z * jax.lax.rsqrt(jnp.sum(z * z, axis=-1, keepdims=True) + 1e-5)

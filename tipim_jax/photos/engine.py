@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from tipim_jax import attack, batching, diversity, ensemble, perceptual, search,
 from tipim_jax.constraints import grey_kept, linf_ball
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.objectives import Objective
-from tipim_jax.photos.paste import window
+from tipim_jax.photos.paste import round_trip, window
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.targets import Targets
 from tipim_jax.types import Attack, Embed, Problem
@@ -87,7 +87,7 @@ def build(surrogates: Sequence[str], targets: Targets, settings: Settings) -> En
     started = time.perf_counter()
     blank = np.zeros((settings.batch_size, CANVAS_SIZE, CANVAS_SIZE, 3), np.float32)
     keys = jax.random.split(jax.random.key(settings.seed), settings.batch_size)
-    problem = pose(combined, joined, settings, blank)
+    problem = pose(combined, joined, settings, blank, np.ones(settings.batch_size))
     program = attack.run.lower(
         method,
         combined.params,
@@ -112,14 +112,25 @@ def build(surrogates: Sequence[str], targets: Targets, settings: Settings) -> En
 
 
 def pose(
-    combined: ensemble.Ensemble, targets: jax.Array, settings: Settings, canvases: np.ndarray
+    combined: ensemble.Ensemble,
+    targets: jax.Array,
+    settings: Settings,
+    canvases: np.ndarray,
+    scales: np.ndarray,
 ) -> Problem:
     """The problems of a batch of canvases [B,160,160,3], with perceptual budgets that fade out at the
     border of the canvas as the pasted mask does."""
     images = jnp.asarray(canvases)
-    return attack.prepare(
+    problem = attack.prepare(
         combined.embed, combined.params, images, targets, budgets(settings, images)
     )
+    return problem._replace(carrier=jnp.stack([_carrier(float(scale)) for scale in scales]))
+
+
+@lru_cache(maxsize=1024)
+def _carrier(scale: float) -> jax.Array:
+    # Above 2½ photo pixels per canvas pixel nothing is lost on the way that could be kept.
+    return jnp.asarray(round_trip(min(scale, 2.5), CANVAS_SIZE))
 
 
 def budgets(settings: Settings, images: jax.Array) -> jax.Array:
@@ -133,19 +144,27 @@ def _budget(images: jax.Array, level: float, cap: float, exponent: float) -> jax
     return jax.vmap(lambda image: perceptual.budget(image, level, cap, exponent=exponent))(images)
 
 
-def protect(engine: Engine, canvases: Sequence[np.ndarray], keys: Sequence[jax.Array]) -> Masks:
+def protect(
+    engine: Engine,
+    canvases: Sequence[np.ndarray],
+    scales: Sequence[float],
+    keys: Sequence[jax.Array],
+) -> Masks:
     """Masks for up to `batch_size` faces.
 
     Args:
       engine: from `build`.
       canvases: n × [160,160,3], pixel levels.
+      scales: n × photo pixels per canvas pixel.
       keys: n random keys.
     """
     started = time.perf_counter()
     size, count = engine.settings.batch_size, len(canvases)
     padded, mask = batching.pad(np.stack(canvases), size)
     index = np.minimum(np.arange(size), count - 1)
-    problem = pose(engine.ensemble, engine.targets, engine.settings, padded)
+    problem = pose(
+        engine.ensemble, engine.targets, engine.settings, padded, np.asarray(scales)[index]
+    )
     state, trace = engine.program(
         engine.ensemble.params,
         jnp.stack(list(keys))[index],

@@ -27,6 +27,11 @@ class Face(NamedTuple):
     canvas: np.ndarray
 
     @property
+    def scale(self) -> float:
+        """Photo pixels per canvas pixel, to two digits (the resolution matters, not its noise)."""
+        return round(float(np.hypot(*self.matrix[:, 0])), 2)
+
+    @property
     def small(self) -> bool:
         return min(self.box[2:]) < SMALLEST
 

@@ -106,8 +106,8 @@ def round_trip(scale: float, length: int) -> np.ndarray:
     """What is left of a mask that was pasted at photo resolution and cropped again.
 
     Both ways smooth, and where the face has fewer pixels than the canvas, most of a mask that was
-    made without regard to it is lost. A mask made on B · image · Bᵀ, with B this matrix, keeps what
-    can survive. It is the mean over the offsets of the two pixel grids; rotation is left aside.
+    made without regard to it is lost. A mask m made to work as B · m · Bᵀ, with B this matrix,
+    keeps what can survive. It is the mean over the offsets of the two pixel grids; rotation is left aside.
 
     Args:
       scale: photo pixels per canvas pixel, the scale of the canvas-to-photo matrix.

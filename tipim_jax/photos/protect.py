@@ -103,7 +103,13 @@ def protect_photos(
     def run_batch() -> None:
         batch = [queue.popleft() for _ in range(min(size, len(queue)))]
         keys = [_key(tools, work, i) for work, i in batch]
-        masks = engines.protect(tools.engine, [work.faces[i].canvas for work, i in batch], keys)
+        batch_faces = [work.faces[i] for work, i in batch]
+        masks = engines.protect(
+            tools.engine,
+            [face.canvas for face in batch_faces],
+            [face.scale for face in batch_faces],
+            keys,
+        )
         for (work, i), mask, target in zip(batch, masks.masks, masks.targets, strict=True):
             work.masks[i] = (mask, tools.engine.target_names[int(target)])
         attacked(Attacked(masks.seconds, len(batch)))

@@ -1,5 +1,6 @@
 """What recognisers say of two faces, in files as they lie on disk."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ class Verifier(NamedTuple):
       name: of the model.
       embed: (params, canvases [4,160,160,3]) -> [4,D], compiled.
       params: its parameters.
-      threshold: cosine above which it says "same person", FAR 1e-3.
+      threshold: cosine above which it says "same person", FAR 1e-3; NaN if never measured.
     """
 
     name: str
@@ -44,17 +45,26 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
     if names is None:
         names = [card.name for card in zoo.available() if not card.missing]
         names = [name for name in names if zoo.thresholds(name)]
-    found = []
-    for name in names:
-        calibration = zoo.thresholds(name)
-        if calibration is None:
+    found = [load(name) for name in names]
+    for verifier in found:
+        if math.isnan(verifier.threshold):
             raise ValueError(
-                f"{name} has no threshold yet; run `python -m experiments.calibrate --models={name}`"
+                f"{verifier.name} has no threshold yet; measure it with "
+                f"`python -m experiments.calibrate --models={verifier.name}`"
             )
-        recogniser = zoo.load(name)
-        embed = _batched(on_canvas(recogniser))
-        found.append(Verifier(name, embed, recogniser.params, calibration["far_1e-3"]))
     return found
+
+
+def load(name: str) -> Verifier:
+    """One recogniser; its threshold is NaN if it has not been calibrated.
+
+    Raises:
+      ValueError: it is unknown or absent.
+    """
+    recogniser = zoo.load(name)
+    calibration = zoo.thresholds(name)
+    threshold = calibration["far_1e-3"] if calibration else math.nan
+    return Verifier(name, _batched(on_canvas(recogniser)), recogniser.params, threshold)
 
 
 @lru_cache(maxsize=64)
@@ -62,15 +72,20 @@ def _batched(embed: Embed) -> Any:
     return jax.jit(jax.vmap(embed, (None, 0)))
 
 
-def embeddings(verifier: Verifier, faces: Sequence[Face]) -> np.ndarray:
-    """[N,D] embeddings of faces."""
-    canvases = np.stack([face.canvas for face in faces])
-    padded = np.concatenate([canvases, np.repeat(canvases[-1:], -len(canvases) % _BATCH, axis=0)])
+def embed_canvases(verifier: Verifier, canvases: np.ndarray) -> np.ndarray:
+    """[N,160,160,3] -> [N,D], a few at a time in one compiled shape."""
+    count = len(canvases)
+    padded = np.concatenate([canvases, np.repeat(canvases[-1:], -count % _BATCH, axis=0)])
     parts = [
-        verifier.embed(verifier.params, jnp.asarray(padded[i : i + _BATCH]))
+        verifier.embed(verifier.params, jnp.asarray(padded[i : i + _BATCH], jnp.float32))
         for i in range(0, len(padded), _BATCH)
     ]
-    return np.concatenate(parts)[: len(canvases)]
+    return np.concatenate(parts)[:count]
+
+
+def embeddings(verifier: Verifier, faces: Sequence[Face]) -> np.ndarray:
+    """[N,D] embeddings of faces."""
+    return embed_canvases(verifier, np.stack([face.canvas for face in faces]))
 
 
 def cosines(verifier: Verifier, a: Sequence[Face], b: Sequence[Face]) -> np.ndarray:

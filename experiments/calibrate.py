@@ -1,0 +1,117 @@
+"""Measures every recogniser on pairs of photos and writes the thresholds that the rest uses.
+
+All pairs of photos of the same probe person are genuine, as many pairs of different people impostors.
+
+    python -m experiments.calibrate --data_dir=LFW --protocol=protocol.json --workdir=results/calibrate
+
+With --install the thresholds go where models are looked up: `ports/calibration.json` for known models,
+the model's own folder for registered ones. --quick uses the demo photos.
+"""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from experiments import data, results
+from ports import store, zoo
+from tipim_jax import metrics
+from tipim_jax.photos import verify
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Identity folder, person/photo.")
+_PROTOCOL = flags.DEFINE_string("protocol", None, "Manifest with the probe people.")
+_MODELS = flags.DEFINE_list("models", None, "Recognisers; all that are here by default.")
+_WORKDIR = flags.DEFINE_string("workdir", "results/calibrate", "Where results go.")
+_CACHE = flags.DEFINE_string("cache", "results/cache", "Where aligned faces are kept.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the impostor pairs.")
+_INSTALL = flags.DEFINE_bool("install", False, "Write the thresholds where models are looked up.")
+_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
+
+
+def pairs(identities: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """All genuine pairs [P,2], and as many impostor pairs [P,2] drawn without repetition.
+
+    Raises:
+      ValueError: nobody has two photos, or there are fewer impostor pairs than genuine ones.
+    """
+    first, second = np.triu_indices(len(identities), 1)
+    same = identities[first] == identities[second]
+    both = np.stack([first, second], axis=1)
+    genuine, strangers = both[same], both[~same]
+    if not 0 < len(genuine) <= len(strangers):
+        raise ValueError(
+            f"{len(genuine)} genuine and {len(strangers)} impostor pairs are not enough to calibrate"
+        )
+    chosen = np.random.default_rng(seed).choice(len(strangers), len(genuine), replace=False)
+    return genuine, strangers[np.sort(chosen)]
+
+
+def calibrate(embeddings: np.ndarray, identities: np.ndarray, seed: int) -> metrics.Calibration:
+    """The figures of one recogniser from unit-norm embeddings [N,D] of labelled photos [N]."""
+    genuine, impostor = (
+        np.sum(embeddings[part[:, 0]] * embeddings[part[:, 1]], axis=1)
+        for part in pairs(identities, seed)
+    )
+    return metrics.calibrate(genuine, impostor)
+
+
+def install(name: str, figures: dict[str, Any]) -> Path:
+    """Puts the figures of a model where `zoo.thresholds` finds them."""
+    if name in zoo.CARDS:
+        path = Path(zoo.__file__).with_name("calibration.json")
+        shipped = json.loads(path.read_text(encoding="utf-8"))
+        results.write(path, json.dumps({**shipped, name: figures}, indent=1, sort_keys=True) + "\n")
+    else:
+        path = store.directory() / name / "calibration.json"
+        results.write(path, json.dumps(figures, indent=1) + "\n")
+    return path
+
+
+def main(_: list[str]) -> None:
+    config = {"models": _MODELS.value, "seed": _SEED.value, "quick": _QUICK.value}
+    if _QUICK.value:
+        protocol = data.built_in_protocol()
+    elif _DATA_DIR.value and _PROTOCOL.value:
+        protocol = data.read_protocol(Path(_PROTOCOL.value), Path(_DATA_DIR.value))
+    else:
+        raise app.UsageError("give --data_dir and --protocol, or --quick")
+    workdir = results.prepare(_WORKDIR.value, config | {"protocol": protocol.name})
+    cache = Path(_CACHE.value)
+    people = set(protocol.probes.identities)
+    known = [i in people for i in protocol.gallery.identities]
+    gallery = data.Labelled(
+        tuple(itertools.compress(protocol.gallery.paths, known)),
+        tuple(itertools.compress(protocol.gallery.identities, known)),
+    )
+    found = data.faces(protocol.probes + gallery, cache)
+    names = _MODELS.value or [card.name for card in zoo.available() if not card.missing]
+    rows = []
+    for name in names:
+        c = calibrate(
+            data.embeddings(verify.load(name), found, cache), found.identities, _SEED.value
+        )
+        count = len(pairs(found.identities, _SEED.value)[0])
+        figures = {
+            "accuracy": round(c.accuracy, 5),
+            "auc": round(c.auc, 6),
+            **{
+                f"far_{far:.0e}".replace("e-0", "e-"): round(t, 6)
+                for far, t in c.thresholds.items()
+            },
+            "tar_1e-2": round(c.rates[1e-2], 5),
+            "tar_1e-3": round(c.rates[1e-3], 5),
+            "protocol": f"{protocol.name}: {count} genuine and {count} impostor pairs, seed {_SEED.value}",
+        }
+        rows.append({"model": name, **figures})
+        if _INSTALL.value:
+            print(f"wrote {install(name, figures)}")
+    missing = [list(item) for item in found.missing]
+    print(results.save(workdir, "calibration", rows, missing=missing, machine=results.machine()))
+    print(f"accuracy of {rows[0]['model']}: {rows[0]['accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,176 @@
+"""Photos of people for experiments: manifests, and aligned canvases and embeddings cached by content."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ports import yunet
+from tipim_jax.photos.demo import SAME_PERSON, demo_photos
+from tipim_jax.photos.faces import find
+from tipim_jax.photos.files import PhotoError, read_photo
+from tipim_jax.photos.verify import Verifier, embed_canvases
+
+
+class Labelled(NamedTuple):
+    """Photos with the identity that each shows: paths [N], identities [N]."""
+
+    paths: tuple[Path, ...]
+    identities: tuple[str, ...]
+
+    def __add__(self, other: "Labelled") -> "Labelled":  # type: ignore[override]
+        return Labelled(self.paths + other.paths, self.identities + other.identities)
+
+
+class Protocol(NamedTuple):
+    """The paper's identification protocol.
+
+    Attributes:
+      name: for reports.
+      probes: one photo of each protected identity.
+      gallery: the other photos of those, of the targets, and of strangers.
+      targets: one photo of each target identity, none of them in the gallery.
+    """
+
+    name: str
+    probes: Labelled
+    gallery: Labelled
+    targets: Labelled
+
+
+def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
+    """Reads a manifest of an identity folder (`person/photo`).
+
+    The manifest is JSON: `probes` and `target_images` {person: photo}, `gallery` and `target_gallery`
+    {person: [photo]}, `distractors` [person], of whom every photo is in the gallery.
+
+    Raises:
+      ValueError: the manifest cannot be read, or photos it names are missing.
+    """
+    try:
+        entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        probes = _photos(data_dir, {k: [v] for k, v in entries["probes"].items()})
+        targets = _photos(data_dir, {k: [v] for k, v in entries["target_images"].items()})
+        strangers = {
+            person: sorted(path.name for path in (data_dir / person).glob("*.jpg"))
+            for person in entries["distractors"]
+        }
+        gallery = (
+            _photos(data_dir, entries["gallery"])
+            + _photos(data_dir, entries["target_gallery"])
+            + _photos(data_dir, strangers)
+        )
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{manifest} is not a protocol ({error!r})") from error
+    missing = [str(p) for part in (probes, gallery, targets) for p in part.paths if not p.is_file()]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} photos of {manifest.name} are not below {data_dir}, {missing[0]} first; "
+            "check --data_dir"
+        )
+    return Protocol(manifest.stem, probes, gallery, targets)
+
+
+def built_in_protocol() -> Protocol:
+    """A miniature of the protocol on the demo photos: two probes, each known by another photo."""
+    paths = {path.name: path for path in demo_photos()}
+    probes, others = zip(*SAME_PERSON)
+    strangers = sorted(paths.keys() - {*probes, *others})
+
+    def labelled(names: Sequence[str]) -> Labelled:
+        return Labelled(
+            tuple(paths[name] for name in names), tuple(name.split("_")[0] for name in names)
+        )
+
+    return Protocol("demo", labelled(probes), labelled([*others, *strangers]), labelled(strangers))
+
+
+def _photos(data_dir: Path, people: dict[str, Sequence[str]]) -> Labelled:
+    pairs = [
+        (data_dir / person / name, person) for person, names in people.items() for name in names
+    ]
+    paths, identities = zip(*pairs) if pairs else ((), ())
+    return Labelled(tuple(paths), tuple(identities))
+
+
+class Faces(NamedTuple):
+    """The aligned face of each photo that shows one.
+
+    Attributes:
+      canvases: [N,160,160,3] uint8.
+      identities: [N].
+      digests: [N] SHA-256 of the files.
+      missing: photos without a face, and why; they are in no result.
+    """
+
+    canvases: np.ndarray
+    identities: np.ndarray
+    digests: tuple[str, ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+def faces(photos: Labelled, cache: Path) -> Faces:
+    """Detects and aligns the main face of every photo, the results kept in `cache` by content."""
+    folder = cache / "canvases"
+    folder.mkdir(parents=True, exist_ok=True)
+    detector = None
+    canvases, identities, digests, missing = [], [], [], []
+    for path, identity in zip(
+        tqdm(photos.paths, desc="align", unit="photo", disable=None), photos.identities, strict=True
+    ):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        stored = folder / f"{digest}.npy"
+        if not stored.exists():
+            detector = yunet.load() if detector is None else detector
+            try:
+                canvas = _main_face(detector, path)
+            except PhotoError as error:
+                missing.append((str(path), str(error)))
+                continue
+            _write(stored, canvas)
+        canvases.append(np.load(stored))
+        identities.append(identity)
+        digests.append(digest)
+    return Faces(np.stack(canvases), np.array(identities), tuple(digests), tuple(missing))
+
+
+def _main_face(detector: Any, path: Path) -> np.ndarray:
+    """The canvas of the face a portrait is about: large, and near the centre."""
+    pixels = read_photo(path).pixels
+    found = find(detector, pixels)
+    if not found:
+        raise PhotoError(f"{path} shows no face")
+    centre = np.array([pixels.shape[1], pixels.shape[0]]) / 2
+
+    def weight(face) -> float:
+        left, top, width, height = face.box
+        off = np.array([left + width / 2, top + height / 2]) - centre
+        return width * height / (1 + np.sum((off / (centre / 2)) ** 2))
+
+    return np.rint(max(found, key=weight).canvas).astype(np.uint8)
+
+
+def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:
+    """[N,D] embeddings of faces, kept in `cache` by content."""
+    folder = cache / "embeddings" / verifier.name
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{digest}.npy" for digest in found.digests]
+    new = [i for i, file in enumerate(files) if not file.exists()]
+    for start in tqdm(range(0, len(new), 64), desc=verifier.name, disable=None):
+        part = new[start : start + 64]
+        for i, embedding in zip(part, embed_canvases(verifier, found.canvases[part]), strict=True):
+            _write(files[i], embedding)
+    return np.stack([np.load(file) for file in files])
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    """Writes an array so that an interrupted run leaves no half a file."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.save(file, array)
+    part.replace(path)

@@ -1,0 +1,76 @@
+"""Where an experiment leaves its results: the config, JSON, CSV and a Markdown table in --workdir."""
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tipim_jax.photos.protect import versions
+
+
+def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
+    """Makes the working directory, and prints and keeps the frozen config of the run.
+
+    Raises:
+      ValueError: the directory holds the results of another config.
+    """
+    folder = Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(dict(config), indent=1, sort_keys=True, default=str) + "\n"
+    kept = folder / "config.json"
+    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{folder} holds results of another config; choose another --workdir")
+    write(kept, text)
+    print(text, end="")
+    return folder
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def machine() -> dict[str, Any]:
+    """The kind of machine, for the notes under a table."""
+    return {
+        "devices": [device.device_kind for device in jax.devices()],
+        "machine": platform.machine(),
+        "versions": versions(),
+    }
+
+
+def save(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], **notes: Any) -> str:
+    """Writes rows as NAME.json, NAME.csv and NAME.md; returns the Markdown table."""
+    record = {"rows": [dict(row) for row in rows], **notes}
+    write(folder / f"{name}.json", json.dumps(record, indent=1, default=str) + "\n")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write(folder / f"{name}.csv", buffer.getvalue())
+    table = markdown(rows, columns)
+    write(folder / f"{name}.md", table)
+    return table
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """A Markdown table; numbers right-aligned."""
+
+    def cell(value: Any) -> str:
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    numeric = [all(isinstance(row.get(c, 0), int | float) for row in rows) for c in columns]
+    lines = [
+        "| " + " | ".join(columns) + " |",
+        "|" + "|".join("---:" if n else "---" for n in numeric) + "|",
+        *("| " + " | ".join(cell(row.get(c, "")) for c in columns) + " |" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
