@@ -1,20 +1,59 @@
-"""A small network and double precision, for the tests of the core."""
+"""A small network, the table of methods and double precision, for the tests of the core."""
 
+from functools import cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from tipim_jax import attack
+from tipim_jax import attack, constraints, diversity, search, updates
+from tipim_jax.gains import Gain
+from tipim_jax.objectives import Objective
 from tipim_jax.types import Attack, Problem, l2_normalise
+
+MI = updates.mi_fgsm(0.25)
+RELEASED = updates.mi_fgsm(0.25, direction=updates.l2_direction())
+FIXED, DIM = search.fixed(1), diversity.resize_and_pad()
+# Every method of the field is a composition: one row each.
+METHODS = {
+    "fgsm": dict(updates=updates.fgsm(), search=FIXED),
+    "pgd": dict(updates=updates.pgd(0.25), search=FIXED),
+    "mim": dict(updates=MI, search=FIXED),
+    "dim": dict(updates=MI, search=FIXED, diversity=DIM),
+    "tim": dict(updates=optax.chain(updates.smooth(5, 1.5), MI), search=search.nearest()),
+    "mt-dim": dict(updates=MI, search=search.at_random(), diversity=DIM),
+    "center-opt": dict(updates=MI, gain=Gain("sum")),
+    "tip-im": dict(updates=MI),
+    "tip-im-min": dict(updates=MI, gain=Gain("min")),
+    "tip-im-released": dict(
+        updates=RELEASED,
+        objective=Objective(mean=True),
+        gain=Gain(squared=False),
+        diversity=diversity.released_affine(),
+    ),
+    "tip-im-l2": dict(updates=RELEASED, project=constraints.l2_ball),
+    "first-order": dict(updates=MI, search=search.first_order()),
+    "reach": dict(updates=MI, search=search.first(search.reach(2))),
+    "every": dict(updates=MI, search=search.every(search.exhaustive(), 3)),
+    "sticky": dict(updates=MI, search=search.sticky(search.first_order(), 1)),
+    "dodging": dict(updates=MI, objective=Objective(attract=0.0), search=search.fixed()),
+    "impersonation": dict(updates=MI, objective=Objective(repel=0.0)),
+}
 
 
 def dense(params, image):
     """Two dense layers: compiles in no time, depends on every pixel, smooth."""
     hidden = jnp.tanh(params["w"] @ ((image - 127.5) / 128).reshape(-1))
     return l2_normalise(params["v"] @ hidden)
+
+
+@cache
+def composed(name: str, **options) -> Attack:
+    """Built once, so that tests share what is compiled for it."""
+    return attack.tip_im(dense, **METHODS[name], **options)
 
 
 class World(NamedTuple):
@@ -24,6 +63,7 @@ class World(NamedTuple):
     images: np.ndarray  # [3,8,10,3]
     targets: np.ndarray  # [4,12]
     embed = staticmethod(dense)
+    method = staticmethod(composed)
 
     def problem(self, epsilon=12.0, images=None, targets=None) -> Problem:
         images = self.images if images is None else images
@@ -73,3 +113,8 @@ def quick_compile():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(params=METHODS)
+def method_name(request) -> str:
+    return request.param

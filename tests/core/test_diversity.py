@@ -10,6 +10,8 @@ from tipim_jax import diversity
 from tipim_jax.diversity import AffineView
 
 HEIGHT, WIDTH = 13, 18
+released = jax.jit(diversity.released_affine().apply)
+affine = jax.jit(diversity.affine().apply)
 
 
 @pytest.fixture(scope="module")
@@ -52,29 +54,29 @@ def test_none_is_the_image(photo):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "quick_compile")
 def test_released_affine_samples_twice(photo, seed):
-    affine, theta = draw(seed)
-    view = AffineView(jnp.asarray(affine), jnp.asarray(theta))
-    ours = np.asarray(diversity.released_affine().apply(view, jnp.asarray(photo)))
-    expected = masked(masked(photo, affine), turn(theta))
+    matrix, theta = draw(seed)
+    view = AffineView(jnp.asarray(matrix), jnp.asarray(theta))
+    ours = np.asarray(released(view, jnp.asarray(photo)))
+    expected = masked(masked(photo, matrix), turn(theta))
     np.testing.assert_allclose(ours, expected, atol=1e-9)
     assert np.any(np.all(ours == 0, axis=-1))  # the outside
     assert np.mean(ours != 0) > 0.2
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "quick_compile")
 def test_affine_samples_once(photo, seed):
-    affine, theta = draw(seed)
-    view = AffineView(jnp.asarray(affine), jnp.asarray(theta))
-    ours = diversity.affine().apply(view, jnp.asarray(photo))
-    both = np.vstack([affine, [0, 0, 1]]) @ np.vstack([turn(theta), [0, 0, 1]])
+    matrix, theta = draw(seed)
+    view = AffineView(jnp.asarray(matrix), jnp.asarray(theta))
+    ours = affine(view, jnp.asarray(photo))
+    both = np.vstack([matrix, [0, 0, 1]]) @ np.vstack([turn(theta), [0, 0, 1]])
     np.testing.assert_allclose(ours, masked(photo, both[:2]), atol=1e-9)
     # Where both see the photo, a ramp shows that the two ways are one map.
     ramp = np.mgrid[1 : HEIGHT + 1, 1 : WIDTH + 1].transpose(1, 2, 0).astype(np.float64)
-    once = np.asarray(diversity.affine().apply(view, jnp.asarray(ramp)))
-    twice = np.asarray(diversity.released_affine().apply(view, jnp.asarray(ramp)))
+    once = np.asarray(affine(view, jnp.asarray(ramp)))
+    twice = np.asarray(released(view, jnp.asarray(ramp)))
     # The inner sampling leaves zeros that the outer one blends in: away from them only.
     apart = ndimage.minimum_filter((twice != 0).all(-1), 5, mode="constant")
     assert apart.sum() > 20
@@ -82,7 +84,7 @@ def test_affine_samples_once(photo, seed):
 
 
 def test_affine_is_drawn_as_released():
-    views = jax.vmap(diversity.sample_affine)(jax.random.split(jax.random.key(0), 20000))
+    views = jax.jit(jax.vmap(diversity.sample_affine))(jax.random.split(jax.random.key(0), 20000))
     # Of s ~ U(0.01, 0.1): E[s²] = (0.1³ − 0.01³) / (3 · 0.09).
     spread = np.sqrt((0.1**3 - 0.01**3) / 0.27)
     offsets = np.asarray(views.affine) - np.eye(2, 3)
@@ -95,11 +97,11 @@ def test_affine_is_drawn_as_released():
     assert abs(np.corrcoef(size[:, 0], np.abs(views.theta))[0, 1]) < 0.03
 
 
-@pytest.mark.usefixtures("x64")
+@pytest.mark.usefixtures("x64", "quick_compile")
 def test_resize_and_pad(photo):
     smallest, probability = 0.6, 0.7
     dim = diversity.resize_and_pad(smallest, probability)
-    views = np.asarray(jax.vmap(dim.sample)(jax.random.split(jax.random.key(1), 4000)))
+    views = np.asarray(jax.jit(jax.vmap(dim.sample))(jax.random.split(jax.random.key(1), 4000)))
     size = 1 / views[:, 0, 0]
     np.testing.assert_array_equal(views[:, 0, 0], views[:, 1, 1])
     np.testing.assert_array_equal(views[:, [0, 1], [1, 0]], 0)
@@ -113,23 +115,25 @@ def test_resize_and_pad(photo):
     place = centre[size < 1] / (1 - shrunk[:, None])
     assert place.min() < -0.95
     assert place.max() > 0.95
+    apply = jax.jit(dim.apply)
     for i in (int(np.argmin(size)), int(np.argmax(size == 1))):
-        ours = np.asarray(dim.apply(jnp.asarray(views[i]), jnp.asarray(photo)))
+        ours = np.asarray(apply(jnp.asarray(views[i]), jnp.asarray(photo)))
         np.testing.assert_allclose(ours, sample(photo, views[i]), atol=1e-9)
     np.testing.assert_allclose(ours, photo, atol=1e-9)  # the last was of full size
 
 
-@pytest.mark.parametrize(
-    "kind", [diversity.released_affine(), diversity.affine(), diversity.resize_and_pad(0.5, 1.0)]
-)
+@pytest.mark.parametrize("kind", [diversity.affine(), diversity.resize_and_pad(0.5, 1.0)])
+@pytest.mark.usefixtures("quick_compile")
 def test_a_key_is_a_view_and_the_outside_is_black(photo, kind):
     image = jnp.asarray(photo, jnp.float32)
-    once, again, other = (
-        np.asarray(kind.apply(kind.sample(jax.random.key(seed)), image)) for seed in (3, 3, 4)
-    )
+    seen = jax.jit(lambda key: kind.apply(kind.sample(key), image))
+    once, again, other = (np.asarray(seen(jax.random.key(seed))) for seed in (3, 3, 4))
     np.testing.assert_array_equal(once, again)
     assert np.any(once != other)
     assert once.dtype == np.float32
-    far = AffineView(jnp.eye(2, 3).at[0, 2].set(2.5), jnp.asarray(0.0))
-    np.testing.assert_array_equal(diversity.affine().apply(far, image), 0)
     assert np.all(once[0, 0] == 0) or np.all(once[-1, -1] == 0)
+
+
+def test_a_view_of_nothing_is_black(photo):
+    far = AffineView(jnp.eye(2, 3).at[0, 2].set(2.5), jnp.asarray(0.0))
+    np.testing.assert_array_equal(affine(far, jnp.asarray(photo)), 0)

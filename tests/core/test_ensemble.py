@@ -38,13 +38,13 @@ def canvases():
 @pytest.mark.parametrize("weights", [None, [1, 2, 5]])
 def test_distances_add_up(members, canvases, weights):
     both = ensemble.combine(members, weights)
-    a, b = jax.vmap(both.embed, (None, 0))(both.params, jnp.asarray(canvases))
+    a, b = jax.jit(jax.vmap(both.embed, (None, 0)))(both.params, jnp.asarray(canvases))
     assert a.shape == (8 + 5 + 16,)
     assert jnp.sum(a**2) == pytest.approx(1, abs=1e-6)
     shares = np.array(weights or [1, 1, 1]) / sum(weights or [1, 1, 1])
     parts = []
     for member in members:
-        embed = ensemble.on_canvas(member)
+        embed = jax.jit(ensemble.on_canvas(member))
         parts.append([embed(member.params, jnp.asarray(canvas)) for canvas in canvases])
     distances = [np.sum((p - q) ** 2) for p, q in parts]
     np.testing.assert_allclose(np.sum((a - b) ** 2), shares @ distances, rtol=1e-9)

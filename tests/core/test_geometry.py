@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from tipim_jax import geometry
 
+warp = jax.jit(geometry.warp, static_argnums=2)
+
 # Upright framings of other recognisers: the 112×96 crop of SphereFace, and one of 150 pixels.
 SPHEREFACE = (geometry.ARCFACE_112 - [8, 0], (112, 96))
 WIDE = (geometry.ARCFACE_112 * 1.2 + [3.3, 1.7], (150, 150))
@@ -65,7 +67,7 @@ def test_warp(photo, seed):
     matrix = similarity(rng) * [[1, 1, 0], [1, 1, 0]]
     matrix[:, 2] = [40, 30] - matrix[:, :2] @ [22, 25]  # centre on centre, corners outside
     image = photo.astype(np.float32)
-    ours = np.asarray(geometry.warp(jnp.asarray(image), matrix, size))
+    ours = np.asarray(warp(jnp.asarray(image), matrix, size))
     rows, columns = np.mgrid[: size[0], : size[1]]
     x, y = np.tensordot(matrix, np.stack([columns, rows, np.ones(size)]), 1)
     expected = np.stack(
@@ -88,7 +90,7 @@ def test_warp(photo, seed):
 @pytest.mark.usefixtures("x64")
 def test_warp_is_exact_and_its_gradient_is_its_transpose(photo):
     matrix = np.array([[0.8, 0.3, -2.2], [-0.25, 0.9, 7.4]])
-    forward = lambda image: geometry.warp(image, matrix, (20, 30))  # noqa: E731
+    forward = lambda image: warp(image, matrix, (20, 30))  # noqa: E731
     image = jnp.asarray(photo)
     rows, columns = np.mgrid[:20, :30]
     x, y = np.tensordot(matrix, np.stack([columns, rows, np.ones((20, 30))]), 1)
@@ -108,7 +110,7 @@ def test_crop_of_the_canvas_is_a_warp(landmarks, size):
     crop = geometry.crop_between(geometry.CANVAS_LANDMARKS, landmarks, size, canvas)
     image = jnp.asarray(np.random.default_rng(0).uniform(0, 255, (*canvas, 3)))
     matrix = geometry.fit_similarity(landmarks, geometry.CANVAS_LANDMARKS)
-    np.testing.assert_allclose(crop(image), geometry.warp(image, matrix, size), atol=1e-9)
+    np.testing.assert_allclose(jax.jit(crop)(image), warp(image, matrix, size), atol=1e-9)
 
 
 def test_whole_pixel_crops_are_slices():
