@@ -163,15 +163,29 @@ class ShuffleNetV2(nnx.Module):
 
 _UNIT_V1, _PATH_V1 = "stage{s}.ShuffleUnit_Stage{s}_{n}", "stage{s}.{n}"
 
+
+def _biased(source: str, norm: str, path: str, layout=CONV) -> tuple[Rule, ...]:
+    return (
+        Rule(f"{source}.weight", f"{path}.layer.kernel", layout),
+        Rule(f"{source}.bias", f"{path}.layer.bias"),
+        *batch_norm(norm, f"{path}.bn"),
+    )
+
+
+def _grouped(name: str) -> tuple[Rule, ...]:
+    source = f"{_UNIT_V1}.g_conv_1x1_{name}"
+    return _biased(f"{source}.conv1x1", f"{source}.batch_norm", f"{_PATH_V1}.{name}")
+
+
 TABLE_V1 = (
     Rule("conv1.weight", "conv1.kernel", CONV),
     Rule("conv1.bias", "conv1.bias"),
-    Rule(f"{_UNIT_V1}.g_conv_1x1_{{k}}.conv1x1.weight", f"{_PATH_V1}.{{k}}.layer.kernel", CONV),
-    Rule(f"{_UNIT_V1}.g_conv_1x1_{{k}}.conv1x1.bias", f"{_PATH_V1}.{{k}}.layer.bias"),
-    *batch_norm(f"{_UNIT_V1}.g_conv_1x1_{{k}}.batch_norm", f"{_PATH_V1}.{{k}}.bn"),
-    Rule(f"{_UNIT_V1}.depthwise_conv3x3.weight", f"{_PATH_V1}.depthwise.layer.kernel", DEPTHWISE),
-    Rule(f"{_UNIT_V1}.depthwise_conv3x3.bias", f"{_PATH_V1}.depthwise.layer.bias"),
-    *batch_norm(f"{_UNIT_V1}.bn_after_depthwise", f"{_PATH_V1}.depthwise.bn"),
+    *_grouped("compress"),
+    *_biased(
+        *(f"{_UNIT_V1}.depthwise_conv3x3", f"{_UNIT_V1}.bn_after_depthwise"),
+        *(f"{_PATH_V1}.depthwise", DEPTHWISE),
+    ),
+    *_grouped("expand"),
     Rule("linear7.weight", "linear7.kernel", DEPTHWISE),
     Rule("fc.weight", "fc.kernel", LINEAR),
     Rule("fc.bias", "fc.bias"),
