@@ -37,6 +37,7 @@ setup(
         "readers": ["safetensors>=0.5", "tflite>=2.18"],
         "heic": ["pillow-heif>=0.20"],
         "plots": PLOTS,
+        "parity": ["torch==2.13.0"],
         "test": [
             *MODELS,
             *PLOTS,

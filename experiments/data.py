@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,12 @@ from tqdm import tqdm
 
 from ports import yunet
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
-from tipim_jax.photos.faces import find
+from tipim_jax.photos.faces import Face, find
 from tipim_jax.photos.files import PhotoError, read_photo
 from tipim_jax.photos.verify import Verifier, embed_canvases
+
+
+_SINGLE = ("probes", "target_images")  # parts of a manifest with one photo a person
 
 
 class Labelled(NamedTuple):
@@ -54,8 +57,8 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
     """
     try:
         entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        probes = _photos(data_dir, {k: [v] for k, v in entries["probes"].items()})
-        targets = _photos(data_dir, {k: [v] for k, v in entries["target_images"].items()})
+        single = {part: {k: [v] for k, v in entries[part].items()} for part in _SINGLE}
+        probes, targets = (_photos(data_dir, single[part]) for part in _SINGLE)
         strangers = {
             person: sorted(path.name for path in (data_dir / person).glob("*.jpg"))
             for person in entries["distractors"]
@@ -90,7 +93,7 @@ def built_in_protocol() -> Protocol:
     return Protocol("demo", labelled(probes), labelled([*others, *strangers]), labelled(strangers))
 
 
-def _photos(data_dir: Path, people: dict[str, Sequence[str]]) -> Labelled:
+def _photos(data_dir: Path, people: Mapping[str, Sequence[str]]) -> Labelled:
     pairs = [
         (data_dir / person / name, person) for person, names in people.items() for name in names
     ]
@@ -98,16 +101,30 @@ def _photos(data_dir: Path, people: dict[str, Sequence[str]]) -> Labelled:
     return Labelled(tuple(paths), tuple(identities))
 
 
+def thinned(protocol: Protocol, probes: int) -> Protocol:
+    """The protocol with so many probes, evenly spaced; the gallery stays whole."""
+    total = len(protocol.probes.paths)
+    kept = np.unique(np.arange(probes) * total // probes) if probes < total else range(total)
+    return protocol._replace(
+        probes=Labelled(
+            tuple(protocol.probes.paths[i] for i in kept),
+            tuple(protocol.probes.identities[i] for i in kept),
+        )
+    )
+
+
 class Faces(NamedTuple):
     """The aligned face of each photo that shows one.
 
     Attributes:
+      paths: [N] the photos.
       canvases: [N,160,160,3] uint8.
       identities: [N].
       digests: [N] SHA-256 of the files.
       missing: photos without a face, and why; they are in no result.
     """
 
+    paths: tuple[Path, ...]
     canvases: np.ndarray
     identities: np.ndarray
     digests: tuple[str, ...]
@@ -119,7 +136,7 @@ def faces(photos: Labelled, cache: Path) -> Faces:
     folder = cache / "canvases"
     folder.mkdir(parents=True, exist_ok=True)
     detector = None
-    canvases, identities, digests, missing = [], [], [], []
+    paths, canvases, identities, digests, missing = [], [], [], [], []
     for path, identity in zip(
         tqdm(photos.paths, desc="align", unit="photo", disable=None), photos.identities, strict=True
     ):
@@ -128,31 +145,37 @@ def faces(photos: Labelled, cache: Path) -> Faces:
         if not stored.exists():
             detector = yunet.load() if detector is None else detector
             try:
-                canvas = _main_face(detector, path)
+                canvas = main_face(detector, read_photo(path).pixels).canvas
             except PhotoError as error:
                 missing.append((str(path), str(error)))
                 continue
-            _write(stored, canvas)
+            _write(stored, np.rint(canvas).astype(np.uint8))
+        paths.append(path)
         canvases.append(np.load(stored))
         identities.append(identity)
         digests.append(digest)
-    return Faces(np.stack(canvases), np.array(identities), tuple(digests), tuple(missing))
+    return Faces(
+        tuple(paths), np.stack(canvases), np.array(identities), tuple(digests), tuple(missing)
+    )
 
 
-def _main_face(detector: Any, path: Path) -> np.ndarray:
-    """The canvas of the face a portrait is about: large, and near the centre."""
-    pixels = read_photo(path).pixels
+def main_face(detector: Any, pixels: np.ndarray) -> Face:
+    """The face a portrait [H,W,3] is about: large, and near the centre.
+
+    Raises:
+      PhotoError: there is none.
+    """
     found = find(detector, pixels)
     if not found:
-        raise PhotoError(f"{path} shows no face")
+        raise PhotoError("no face was found")
     centre = np.array([pixels.shape[1], pixels.shape[0]]) / 2
 
-    def weight(face) -> float:
+    def weight(face: Face) -> float:
         left, top, width, height = face.box
         off = np.array([left + width / 2, top + height / 2]) - centre
-        return width * height / (1 + np.sum((off / (centre / 2)) ** 2))
+        return width * height / (1 + float(np.sum((off / (centre / 2)) ** 2)))
 
-    return np.rint(max(found, key=weight).canvas).astype(np.uint8)
+    return max(found, key=weight)
 
 
 def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 
 from tipim_jax.photos.protect import versions
 
@@ -19,6 +20,7 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     Raises:
       ValueError: the directory holds the results of another config.
     """
+    logging.set_verbosity(logging.WARNING)  # Orbax and JAX narrate every load otherwise
     folder = Path(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dict(config), indent=1, sort_keys=True, default=str) + "\n"

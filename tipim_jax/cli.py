@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="protect the built-in photos")
     _protect_options(demo)
-    demo.set_defaults(run=lambda options: _protect(options, demo_photos()))
+    demo.set_defaults(run=lambda options: _protect(options, demo_photos()), pictures=True)
 
     check = commands.add_parser("verify", help="compare the faces of two photos")
     check.add_argument("a", metavar="A")
@@ -89,6 +89,7 @@ def _protect_options(parser: argparse.ArgumentParser) -> None:
     add("--format", help="jpg, png, webp, tiff, bmp or heic; each photo's own by default")
     add("--quality", type=int, default=95, help="of lossy formats, 1 to 100 (95)")
     add("--keep_metadata", action="store_true", help="keep EXIF with its location, XMP, comments")
+    add("--pictures", action="store_true", help="write before | after | mask×8 pictures of faces")
     add("--overwrite", action="store_true", help="replace outputs that exist")
 
 
@@ -135,6 +136,8 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     timings = Timings(time.perf_counter() - started, made.compile_seconds, seconds)
     run = RunResult(tuple(results), tuple(surrogates), settings._asdict(), versions(), timings)
     paths = report.write_report(run, out)
+    if options.pictures:
+        report.write_pictures(run, out / "pictures")
     print(report.proof_table(run))
     print(report.summary_line(run))
     print(f"Photos in {out}; proof in {paths[0].name} and, with pictures, {paths[1].name}.")

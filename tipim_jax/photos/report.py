@@ -162,6 +162,21 @@ def face_pictures(
     return Pictures(small(a), small(b), small(mask))
 
 
+def write_pictures(run: RunResult, folder: Path) -> list[Path]:
+    """Writes `side_by_side` of every protected face as PHOTO-faceN.png; what is there is replaced.
+
+    Raises:
+      PhotoError: they cannot be written.
+    """
+    written = []
+    for photo in run.photos:
+        for number, face in enumerate(photo.faces, 1):
+            if face.pictures is not None and photo.output is not None:
+                written.append(folder / f"{photo.output.name}-face{number}.png")
+                write_atomically(written[-1], png(side_by_side(face.pictures)), overwrite=True)
+    return written
+
+
 def side_by_side(pictures: Pictures) -> np.ndarray:
     """Before, after and mask in one picture [h,3w+gaps,3] uint8."""
     gap = np.full((len(pictures.before), 8, 3), 255, np.uint8)
