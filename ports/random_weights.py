@@ -21,14 +21,13 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     random = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("running_var"):
-        values = random.uniform(0.5, 1.5, shape)
-    elif len(shape) > 1:
-        values = random.normal(0.0, np.sqrt(1.5 / np.prod(shape[1:])), shape)
-    elif name.endswith(("weight", "gamma", "gamma_xca")):
-        values = random.uniform(0.2, 1.0, shape)
-    else:
-        values = random.normal(0.0, 0.2, shape)
-    return values.astype(np.float32)
+        return np.float32(0.5) + random.random(shape, np.float32)
+    if len(shape) > 1:
+        scale = np.float32(np.sqrt(1.5 / np.prod(shape[1:])))
+        return scale * random.standard_normal(shape, np.float32)
+    if name.endswith(("weight", "gamma", "gamma_xca")):
+        return np.float32(0.2) + np.float32(0.8) * random.random(shape, np.float32)
+    return np.float32(0.2) * random.standard_normal(shape, np.float32)
 
 
 def tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

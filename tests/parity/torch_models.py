@@ -36,13 +36,13 @@ class Reference(NamedTuple):
 
     def load(self, tensors: dict[str, np.ndarray]) -> None:
         """Fills every tensor of the module and freezes it."""
-        counters = {n: v for n, v in self.module.state_dict().items() if v.dtype == torch.int64}
         state = {
-            name: torch.from_numpy(tensors[self.released(name)])
+            name: torch.zeros((), dtype=torch.int64)
+            if name.endswith("num_batches_tracked")
+            else torch.from_numpy(tensors[self.released(name)])
             for name in self.module.state_dict()
-            if name not in counters
         }
-        self.module.load_state_dict(state | counters)
+        self.module.load_state_dict(state, assign=True)
         self.module.eval().requires_grad_(False)
 
 
@@ -107,7 +107,12 @@ _IR_HEAD = _renamer(("bn2.", "output_layer.0."), ("fc.", "output_layer.3."),
 
 def ir(depth: int, *, squeeze_excitation: bool = False, adaface: bool = False) -> Reference:
     """frbench's IR-SE; without its SE modules it is IR, with two changes more it is AdaFace's."""
-    module = _frbench("irse").IR_SE(depth)
+    irse = _frbench("irse")
+    with torch.device("meta"):  # the weights come later
+        return _ir(irse.IR_SE(depth), squeeze_excitation, adaface)
+
+
+def _ir(module: nn.Module, squeeze_excitation: bool, adaface: bool) -> Reference:
     for unit in module.body:
         layers = list(unit.res_layer)
         if not squeeze_excitation:
@@ -125,11 +130,15 @@ def iresnet(depth: int) -> Reference:
     released = _renamer(("input_layer.0.", "conv1."), ("input_layer.1.", "bn1."),
                         ("input_layer.2.", "prelu."), ("bn_o1.", "bn2."),
                         ("bn_o2.", "features."))  # fmt: skip
-    return Reference(getattr(_frbench("ir"), f"IR_{depth}")(), released)
+    build = getattr(_frbench("ir"), f"IR_{depth}")
+    with torch.device("meta"):
+        return Reference(build(), released)
 
 
 def resnet50_face() -> Reference:
-    return Reference(_frbench("resnet").ResNet_50(), str)
+    build = _frbench("resnet").ResNet_50
+    with torch.device("meta"):
+        return Reference(build(), str)
 
 
 def mobilefacenet_gdc() -> Reference:
@@ -175,9 +184,8 @@ def edgeface(dims, depths, heads: int, rank: float | None) -> Reference:
 class _ViT(nn.Module):
     """insightface's VisionTransformer around timm's transformer blocks."""
 
-    def __init__(self, width: int, depth: int, heads: int = 8, patch: int = 9, size: int = 112):
+    def __init__(self, block, width: int, depth: int, heads=8, patch=9, size=112):
         super().__init__()
-        block = _timm("vision_transformer").Block
         tokens = (size // patch) ** 2
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, patch, patch)})
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, width))
@@ -202,7 +210,9 @@ class _ViT(nn.Module):
 
 
 def vit(width: int, depth: int) -> Reference:
-    return Reference(_ViT(width, depth), str)
+    block = _timm("vision_transformer").Block
+    with torch.device("meta"):
+        return Reference(_ViT(block, width, depth), str)
 
 
 class _ConvBlock(nn.Module):
