@@ -16,7 +16,6 @@ from tipim_jax.photos.faces import Face, find
 from tipim_jax.photos.files import PhotoError, read_photo
 from tipim_jax.photos.verify import Verifier, embed_canvases
 
-
 _SINGLE = ("probes", "target_images")  # parts of a manifest with one photo a person
 
 

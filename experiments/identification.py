@@ -180,8 +180,18 @@ def on_crops(
     return Protected(canvases, np.concatenate(protected), seconds / len(canvases))
 
 
-def row(bench: Bench, name: str, surrogates: list[str], source: str, batch: int, seed: int):
-    """One row of the table by its name: Protected and the names of its surrogates.
+class Choices(NamedTuple):
+    """What a row depends on: surrogates and settings of the presets, source of the paper's setting."""
+
+    surrogates: list[str]
+    presets: dict[str, Settings]
+    source: str
+    batch_size: int
+    seed: int
+
+
+def row(bench: Bench, name: str, choices: Choices) -> tuple[Protected, list[str]]:
+    """One protection by its name, and its surrogates.
 
     Raises:
       ValueError: an unknown name.
@@ -190,12 +200,14 @@ def row(bench: Bench, name: str, surrogates: list[str], source: str, batch: int,
     if name == "unprotected":
         return Protected(clean, clean, 0.0), []
     if name == "paper":
-        targets = bench.target_embeddings[source]
-        return on_crops(paper(source), clean, targets, batch, seed), [source]
-    if name in PRESETS:
-        settings = PRESETS[name]._replace(batch_size=batch, seed=seed)
-        return by_preset(bench, settings, surrogates), surrogates
-    raise ValueError(f"unknown row {name!r}; use unprotected, paper, {', '.join(PRESETS)}")
+        targets = bench.target_embeddings[choices.source]
+        method = paper(choices.source)
+        done = on_crops(method, clean, targets, choices.batch_size, choices.seed)
+        return done, [choices.source]
+    if name in choices.presets:
+        settings = choices.presets[name]._replace(batch_size=choices.batch_size, seed=choices.seed)
+        return by_preset(bench, settings, choices.surrogates), choices.surrogates
+    raise ValueError(f"unknown row {name!r}; use unprotected, paper, {', '.join(choices.presets)}")
 
 
 def measured(
@@ -228,23 +240,20 @@ def main(_: list[str]) -> None:
     else:
         raise app.UsageError("give --data_dir and --protocol, or --quick")
     models = list(zoo.SURROGATES) if quick else _MODELS.value
-    surrogates, source, seed = _SURROGATES.value, _PAPER_SOURCE.value, _SEED.value
+    presets = {"low": PRESETS["low"]._replace(steps=5)} if quick else PRESETS
+    batch_size = 2 if quick else _BATCH_SIZE.value
+    choices = Choices(_SURROGATES.value, presets, _PAPER_SOURCE.value, batch_size, _SEED.value)
     config = {
         "protocol": protocol.name,
         "probes": len(protocol.probes.paths),
-        "surrogates": surrogates,
-        "paper_source": source,
         "models": models,
-        "seed": seed,
-        "presets": {name: settings._asdict() for name, settings in PRESETS.items()},
+        **choices._asdict(),
     }
     workdir = results.prepare(_WORKDIR.value, config)
     setup = bench(protocol, models, Path(_CACHE.value))
-    batch = 2 if quick else _BATCH_SIZE.value
     rows = []
     for name in names:
-        make = partial(row, setup, name, surrogates, source, batch, seed)
-        rows += measured(setup, name, workdir, make)
+        rows += measured(setup, name, workdir, partial(row, setup, name, choices))
     missing = [*setup.probes.missing, *setup.gallery.missing, *setup.targets.missing]
     print(results.save(workdir, "identification", rows, missing=missing, machine=results.machine()))
     last = rows[-1]

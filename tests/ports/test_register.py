@@ -1,0 +1,60 @@
+"""A user's checkpoint becomes a model that is known by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.convert_weights import QUICK_NETWORK, random_checkpoint
+from ports import register, zoo
+from ports.packages import sha256
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIPIM_MODELS", str(tmp_path / "models"))
+    path = tmp_path / "weights.npz"
+    random_checkpoint(path)
+    return path
+
+
+def test_registered_model_is_known_by_name(checkpoint):
+    done = register.register(checkpoint, "mine", licence="my own")
+    assert done.card.architecture == QUICK_NETWORK
+    assert "283 tensors" in done.reason
+    recogniser = zoo.load("mine")
+    embedding = recogniser.embed(
+        recogniser.params, np.full((*recogniser.size, 3), 99.0, np.float32)
+    )
+    np.testing.assert_allclose(np.linalg.norm(embedding), 1, atol=1e-4)
+    record = json.loads((done.folder / "card.json").read_text())
+    assert record["licence"] == "my own"
+    assert record["origin"]["sha256"] == sha256(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "message"),
+    [
+        ("sface", "auto", "cannot be called 'sface'"),
+        ("../mine", "auto", "cannot be called"),
+        ("mine", "iresnet50", "mismatches"),
+        ("mine", "no_such_net", "there is no network 'no_such_net'"),
+    ],
+)
+def test_refused(checkpoint, name, arch, message):
+    with pytest.raises(ValueError, match=message):
+        register.register(checkpoint, name, arch=arch)
+    assert not (checkpoint.parent / "models").exists()
+
+
+def test_name_taken(checkpoint):
+    register.register(checkpoint, "mine")
+    with pytest.raises(ValueError, match="exists already"):
+        register.register(checkpoint, "mine")
+
+
+def test_real_checkpoint_is_recognised(research_data, tmp_path):
+    done = register.register(
+        research_data / "weights" / "mobilefacenet_casia_112x96.ckpt", "casia", root=tmp_path
+    )
+    assert done.card.architecture == "mobilefacenet_112x96_128"
