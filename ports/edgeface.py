@@ -202,7 +202,7 @@ class Stage(nnx.Module):
         self.blocks = nnx.List(blocks)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        if self.downsample is not None:
+        if self.norm is not None and self.downsample is not None:
             x = self.downsample(self.norm(x))
         for block in self.blocks:
             x = block(x)

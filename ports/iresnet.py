@@ -23,6 +23,11 @@ class Config(NamedTuple):
 class IResNet(nnx.Module):
     """[B,h,w,3] normalised pixels -> [B,features] embeddings, not normalised."""
 
+    layer1: nnx.List
+    layer2: nnx.List
+    layer3: nnx.List
+    layer4: nnx.List
+
     def __init__(self, config: Config = Config(), *, rngs: nnx.Rngs):
         inputs = config.widths[0]
         self.conv1 = Normed(Conv(3, inputs, 3, padding=1, rngs=rngs))

@@ -87,7 +87,7 @@ class BatchNorm(nnx.Module):
     def affine(self) -> tuple[jax.Array, jax.Array]:
         """The (multiplier [C], offset [C]) that this normalisation amounts to."""
         multiplier = lax.rsqrt(self.var[...] + self.epsilon)
-        if self.scale is None:
+        if self.scale is None or self.bias is None:
             return multiplier, -self.mean[...] * multiplier
         multiplier = self.scale[...] * multiplier
         return multiplier, self.bias[...] - self.mean[...] * multiplier

@@ -96,7 +96,8 @@ class MobileNetV1(_MobileNet):
 
     def __init__(self, config: ConfigV1 = ConfigV1(), *, rngs: nnx.Rngs):
         stem = Conv(3, 32, 3, stride=config.stem_stride, padding=1, rngs=rngs)
-        layers, inputs = [Activated(stem, jax.nn.relu)], 32
+        layers: list[nnx.Module] = [Activated(stem, jax.nn.relu)]
+        inputs = 32
         for outputs, stride in config.blocks:
             layers.append(Separable(inputs, outputs, stride, rngs=rngs))
             inputs = outputs
@@ -110,7 +111,8 @@ class MobileNetV2(_MobileNet):
 
     def __init__(self, config: ConfigV2 = ConfigV2(), *, rngs: nnx.Rngs):
         stem = Conv(3, 32, 3, stride=config.stem_stride, padding=1, rngs=rngs)
-        layers, inputs = [Activated(stem, jax.nn.relu6)], 32
+        layers: list[nnx.Module] = [Activated(stem, jax.nn.relu6)]
+        inputs = 32
         for expansion, outputs, repeats, stride in config.stages:
             for i in range(repeats):
                 first = stride if i == 0 else 1

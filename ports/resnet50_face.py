@@ -43,6 +43,11 @@ class Bottleneck(nnx.Module):
 class ResNetFace(nnx.Module):
     """[B,h,w,3] normalised pixels -> [B,features] embeddings, not normalised."""
 
+    layer1: nnx.List
+    layer2: nnx.List
+    layer3: nnx.List
+    layer4: nnx.List
+
     def __init__(self, config: Config = Config(), *, rngs: nnx.Rngs):
         inputs = config.widths[0]
         self.conv1 = Normed(Conv(3, inputs, 7, stride=2, padding=3, rngs=rngs))

@@ -71,6 +71,10 @@ class UnitV1(nnx.Module):
 class ShuffleNetV1(nnx.Module):
     """[B,h,w,3] normalised pixels -> [B,features] embeddings, not normalised."""
 
+    stage2: nnx.List
+    stage3: nnx.List
+    stage4: nnx.List
+
     def __init__(self, config: ConfigV1 = ConfigV1(), *, rngs: nnx.Rngs):
         inputs = 24
         self.conv1 = Conv(3, inputs, 3, padding=1, bias=True, rngs=rngs)
