@@ -191,3 +191,28 @@ def test_a_budget_map_is_one_per_image(world):
         world.problem(np.ones((8, 10, 1)))
     for epsilon in (3.0, np.full(3, 3.0), np.full((3, 8, 10, 1), 3.0)):
         assert world.problem(epsilon).epsilon.shape[0] == 3
+
+
+@pytest.mark.usefixtures("x64", "quick_compile")
+def test_recognisers_see_the_carried_mask(world):
+    rng = np.random.default_rng(4)
+    carrier = np.eye(8) + rng.normal(0, 0.2, (8, 8))
+    real, params = world.images[0, :, :8], {**world.params, "w": world.params["w"][:, :192]}
+    world = world._replace(params=params, images=real[None])
+
+    def lossy(params, image):
+        mask = image - real
+        rows = [sum(carrier[i, k] * mask[k] for k in range(8)) for i in range(8)]
+        columns = [sum(carrier[j, k] * jnp.stack(rows)[:, k] for k in range(8)) for j in range(8)]
+        return world.embed(params, real + jnp.stack(columns, axis=1))
+
+    problem = world.problem()
+    carried, seen = world.run(
+        world.method("tip-im"), problem._replace(carrier=jnp.asarray(carrier)[None])
+    )
+    method = attack.tip_im(lossy, updates.mi_fgsm(0.25))
+    expected, also = world.run(method, problem)
+    same(carried.image, expected.image)
+    same(seen, also)
+    plain, _ = world.run(world.method("tip-im"), problem)
+    assert np.any(carried.image != plain.image)

@@ -71,3 +71,19 @@ def test_truncation_grows_no_norm(seed):
     assert np.all(np.abs(change) <= np.abs(x - real))
     assert np.all(np.abs(change - (x - real)) < 1)
     assert np.all(change * (x - real) >= 0)
+
+
+@pytest.mark.parametrize("project", [constraints.linf_ball, constraints.l2_ball])
+@pytest.mark.parametrize("seed", [0, 1, 3, 5])
+def test_grey_photos_stay_grey(seed, project):
+    x, real, epsilon = draw(seed)
+    kept = constraints.grey_kept(project)
+    np.testing.assert_array_equal(kept(x, real, epsilon), project(x, real, epsilon))
+    real = np.repeat(real[..., :1], 3, axis=2)
+    ours = np.asarray(kept(x, real, epsilon))
+    np.testing.assert_array_equal(ours, np.repeat(ours[..., :1], 3, axis=2))
+    assert np.linalg.norm(ours - real) <= np.linalg.norm(project(x, real, epsilon) - real) + 1e-3
+    levels = np.asarray(constraints.round_within(ours, real, epsilon))
+    np.testing.assert_array_equal(levels, np.repeat(levels[..., :1], 3, axis=2))
+    if project is constraints.linf_ball:
+        np.testing.assert_allclose(project(ours, real, epsilon), ours, atol=1e-4)
