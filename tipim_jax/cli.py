@@ -247,7 +247,7 @@ def _add(options: argparse.Namespace) -> int:
 def _make_targets(options: argparse.Namespace) -> int:
     folder, out = Path(options.folder), Path(options.out)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder")
+        raise ValueError(f"{folder} is not a folder; give a folder of photos")
     if out.exists():
         raise ValueError(f"{out} exists already; choose another name")
     judges = verify.verifiers(_names(options.models) or None)

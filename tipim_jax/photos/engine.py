@@ -81,8 +81,8 @@ def build(surrogates: Sequence[str], targets: Targets, settings: Settings) -> En
       ValueError: a surrogate is unknown or absent, or the targets do not cover it.
     """
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
-    joined = jnp.asarray(targets.joined(surrogates, weights))
     combined = ensemble.combine([zoo.load(name) for name in surrogates], weights)
+    joined = jnp.asarray(targets.joined(surrogates, weights))
     method = compose(combined.embed, settings)
     started = time.perf_counter()
     blank = np.zeros((settings.batch_size, CANVAS_SIZE, CANVAS_SIZE, 3), np.float32)

@@ -97,6 +97,17 @@ def format_named(name: str) -> str:
         raise PhotoError(f"format {name!r} is unknown; choose one of {known}") from None
 
 
+def check_quality(quality: int) -> int:
+    """The quality of a lossy encoder, if it is one.
+
+    Raises:
+      PhotoError: it is not within 1–100.
+    """
+    if not 1 <= quality <= 100:
+        raise PhotoError(f"quality is {quality}; give a number from 1 to 100")
+    return quality
+
+
 def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photo:
     """Reads a JPEG, PNG, WebP, TIFF, BMP or (with pillow-heif) HEIC file and turns it upright.
 
@@ -159,8 +170,7 @@ def encode(
       PhotoError: the format cannot hold the photo (transparency, size) or is not available.
     """
     name = format_named(format) if format else photo.format
-    if not 1 <= quality <= 100:
-        raise PhotoError(f"quality is {quality}; give a number from 1 to 100")
+    check_quality(quality)
     samples = _change(photo, protected)
     samples, mode, notes = _reduce(photo, samples, protected, name)
 

@@ -20,7 +20,7 @@ from tipim_jax.photos.folders import Job
 from tipim_jax.photos.paste import FaceMask, paste
 from tipim_jax.photos.report import face_pictures
 from tipim_jax.photos.results import FaceResult, Match, PhotoResult
-from tipim_jax.photos.verify import Verifier, cosines
+from tipim_jax.photos.verify import Verifier, embeddings
 
 PACKAGES = ("tipim-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
@@ -205,10 +205,11 @@ def judge(
     after, lost = _found_again(tools.detector, saved.pixels, faces)
     matches: list[dict[str, Match]] = [{} for _ in faces]
     for verifier in tools.verifiers:
-        before_cosines = cosines(verifier, faces, plain)
-        after_cosines = cosines(verifier, faces, after)
-        for match, b, a in zip(matches, before_cosines, after_cosines, strict=True):
-            match[verifier.name] = Match(float(b), float(a), verifier.threshold)
+        # all at once: embeddings are computed in batches of a fixed size
+        embedded = embeddings(verifier, [*faces, *plain, *after]).reshape(3, len(faces), -1)
+        for match, original_face, b, a in zip(matches, *embedded, strict=True):
+            before, now = float(original_face @ b), float(original_face @ a)
+            match[verifier.name] = Match(before, now, verifier.threshold)
     return Judged(matches, lost)
 
 
@@ -230,10 +231,16 @@ def _found_again(
 
 def _quality(before: np.ndarray, after: np.ndarray, box: tuple[float, ...]) -> tuple[float, float]:
     left, top, width, height = box
-    rows = slice(max(0, int(top)), max(0, int(top + height)) + 1)
-    columns = slice(max(0, int(left)), max(0, int(left + width)) + 1)
+    rows = _inside(top, top + height, before.shape[0])
+    columns = _inside(left, left + width, before.shape[1])
     a, b = before[rows, columns], after[rows, columns]
     return metrics.psnr(a, b), metrics.ssim(a, b)
+
+
+def _inside(low: float, high: float, length: int) -> slice:
+    """The part of low…high within the photo, and never too little of it for a measurement (SSIM)."""
+    start = min(max(0, int(low)), max(0, length - 7))
+    return slice(start, max(int(high) + 1, start + 7))
 
 
 def versions() -> dict[str, str]:

@@ -28,13 +28,13 @@ def proof_table(run: RunResult) -> str:
     ]
     remarks = []
     for photo in run.photos:
-        name = _printable(photo.source.name)
+        name = printable(photo.source.name)
         if photo.error:
-            remarks.append(f"{name}: not done: {_printable(photo.error)}")
-        remarks += [f"{name}: {_printable(note)}" for note in photo.notes]
+            remarks.append(f"{name}: not done: {printable(photo.error)}")
+        remarks += [f"{name}: {printable(note)}" for note in photo.notes]
         for number, face in enumerate(photo.faces, 1):
             if face.skipped:
-                remarks.append(f"{name}, face {number}: left alone: {_printable(face.skipped)}")
+                remarks.append(f"{name}, face {number}: left alone: {printable(face.skipped)}")
             for i, (recogniser, match) in enumerate(face.matches.items()):
                 first = (name, str(number)) if i == 0 else ("", "")
                 quality = (f"{face.psnr:.1f}", f"{face.ssim:.3f}") if i == 0 else ("", "")
@@ -162,8 +162,9 @@ def face_pictures(
     return Pictures(small(a), small(b), small(mask))
 
 
-def write_pictures(run: RunResult, folder: Path) -> list[Path]:
-    """Writes `side_by_side` of every protected face as PHOTO-faceN.png; what is there is replaced.
+def write_pictures(run: RunResult, out: Path) -> list[Path]:
+    """Writes `side_by_side` of every protected face as out/pictures/PHOTO-faceN.png, in the tree of
+    the photos; what is there is replaced.
 
     Raises:
       PhotoError: they cannot be written.
@@ -172,7 +173,8 @@ def write_pictures(run: RunResult, folder: Path) -> list[Path]:
     for photo in run.photos:
         for number, face in enumerate(photo.faces, 1):
             if face.pictures is not None and photo.output is not None:
-                written.append(folder / f"{photo.output.name}-face{number}.png")
+                place = out / "pictures" / photo.output.relative_to(out)
+                written.append(place.with_name(f"{place.name}-face{number}.png"))
                 write_atomically(written[-1], png(side_by_side(face.pictures)), overwrite=True)
     return written
 
@@ -274,13 +276,13 @@ def _finite(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _printable(text: str) -> str:
-    """A file name may hold line breaks, terminal codes or bytes that are no text."""
+def printable(text: str) -> str:
+    """The text in one line: a file name may hold line breaks, terminal codes or bytes that are no text."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _text(value: Any) -> str:
-    return html.escape(_printable(str(value)))
+    return html.escape(printable(str(value)))
 
 
 def _count(n: int, noun: str) -> str:

@@ -5,6 +5,7 @@ closer to any of them than strangers are, and still differ from one another. Onl
 stored, one array per recogniser.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ports import zoo
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.faces import Face
-from tipim_jax.photos.files import PhotoError, read_photo
+from tipim_jax.photos.files import PhotoError, read_photo, write_atomically
 from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.verify import Verifier, embeddings
 
@@ -45,6 +47,13 @@ class Targets(NamedTuple):
                 f"the targets hold no embeddings of {', '.join(missing)}; make targets that do with "
                 "`tipim make-targets`, or give photos with --targets"
             )
+        for name in surrogates:
+            length, wanted = self.embeddings[name].shape[1], zoo.find(name).features
+            if length != wanted:
+                raise ValueError(
+                    f"the targets' embeddings of {name} have {length} numbers instead of {wanted}; "
+                    "make the targets anew with `tipim make-targets`"
+                )
         shares = np.asarray(weights, np.float64) / np.sum(weights)
         parts = [np.sqrt(s) * self.embeddings[name] for s, name in zip(shares, surrogates)]
         return np.concatenate(parts, axis=1).astype(np.float32)
@@ -63,20 +72,35 @@ def load(path: Path) -> Targets:
       ValueError: it is not such a file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         names = tuple(str(name) for name in arrays.pop("names"))
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a file of targets ({error})") from error
-    if any(array.ndim != 2 or len(array) != len(names) for array in arrays.values()) or not arrays:
-        raise ValueError(f"{path} is not a file of targets (its arrays do not fit together)")
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged bytes
+        raise ValueError(
+            f"{path} is not a file of targets; make one with `tipim make-targets`"
+        ) from error
+    fit = all(
+        array.ndim == 2 and array.dtype.kind == "f" and len(array) == len(names)
+        for array in arrays.values()
+    )
+    if not (names and arrays and fit and all(np.isfinite(a).all() for a in arrays.values())):
+        raise ValueError(
+            f"{path} does not hold one embedding of each target; make it anew with "
+            "`tipim make-targets`"
+        )
     return Targets(names, arrays)
 
 
 def save(targets: Targets, path: Path) -> None:
-    """Writes names and embeddings as a compressed .npz."""
+    """Writes names and embeddings as a compressed .npz, whole or not at all.
+
+    Raises:
+      PhotoError: the file exists, or cannot be written.
+    """
     arrays: dict[str, Any] = dict(targets.embeddings)
-    np.savez_compressed(path, names=np.array(targets.names), **arrays)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, names=np.array(targets.names), **arrays)
+    write_atomically(path, buffer.getvalue())
 
 
 def from_photos(folder: Path, detector: Any, verifiers: Sequence[Verifier]) -> Targets:
