@@ -37,6 +37,8 @@ setup(
         "readers": ["safetensors>=0.5", "tflite>=2.18"],
         "heic": ["pillow-heif>=0.20"],
         "plots": PLOTS,
+        # and `pip install --no-deps face_recognition`, whose own dependency compiles dlib
+        "thirdparty": [*MODELS, "dlib-bin>=20", "setuptools<81"],
         "parity": ["torch==2.13.0"],
         "test": [
             *MODELS,

