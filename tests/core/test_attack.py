@@ -183,7 +183,7 @@ def test_batch_mmd_enters_gradient_and_loss(world):
 def test_whole_levels_of_a_file_are_accepted(world):
     problem = world.problem(images=world.images.astype(np.uint8))
     assert problem.image.dtype == problem.targets.dtype == np.float32
-    same(problem, world.problem(images=world.images.astype(np.float32)))
+    same(problem, world.problem(images=world.images.astype(np.float32)), 1e-5)
 
 
 def test_a_budget_map_is_one_per_image(world):
