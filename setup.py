@@ -21,8 +21,8 @@ setup(
         "ports": ["*.json"],
     },
     install_requires=[
-        "jax>=0.7",
-        "jaxlib>=0.7",
+        "jax>=0.8",
+        "jaxlib>=0.8",
         "flax>=0.12",
         "optax>=0.2.5",
         "numpy>=2",

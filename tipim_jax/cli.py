@@ -97,7 +97,7 @@ def _protect_options(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="DIR", help="output folder; the inputs' tree is mirrored")
     add("--strength", choices=presets.PRESETS, default="medium")
     add("--epsilon", type=float, help="hard cap on the change of any pixel, in levels of 255")
-    add("--steps", type=int, help="iterations (50)")
+    add("--steps", type=int, help="iterations (30)")
     add("--gamma", type=float, help="weight of the batch MMD, which makes masks more natural (0)")
     add("--targets", metavar="DIR_OR_NPZ", help="photos you may use as targets, or made targets")
     add("--surrogates", metavar="NAME,…", help=f"made on these ({','.join(zoo.SURROGATES)})")

@@ -22,8 +22,8 @@ class Settings(NamedTuple):
     level: float
     epsilon: float
     exponent: float = 0.5
-    steps: int = 50
-    step: float = 0.125
+    steps: int = 30
+    step: float = 0.15
     repel: float = 1.0
     gamma: float = 0.0
     seed: int = 0
@@ -31,9 +31,9 @@ class Settings(NamedTuple):
 
 
 PRESETS = {
-    "low": Settings(level=4.0, epsilon=8.0),
-    "medium": Settings(level=6.0, epsilon=12.0),
-    "high": Settings(level=9.0, epsilon=18.0),
+    "low": Settings(level=6.5, epsilon=10.0),
+    "medium": Settings(level=10.5, epsilon=17.0),
+    "high": Settings(level=14.0, epsilon=22.0),
 }
 
 
