@@ -69,7 +69,7 @@ def prepared(cache):
 
     def built(surrogates, goals, settings):
         s = settings
-        key = (*surrogates, len(goals.names), s.steps, s.step, s.repel, s.gamma, s.batch_size)
+        key = (*surrogates, len(goals.names), s.steps, s.travel, s.repel, s.gamma, s.batch_size)
         weights = [engine.WEIGHTS.get(name, 1.0) for name in surrogates]
         if key not in programs:
             # of two test processes one compiles, and the other finds the program in the cache

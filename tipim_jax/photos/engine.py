@@ -66,7 +66,7 @@ def compose(embed: Embed, settings: Settings) -> Attack:
     """The attack of `tipim protect`: TIP-IM with reach search and random affine views."""
     return attack.tip_im(
         embed,
-        updates.mi_fgsm(settings.step),
+        updates.mi_fgsm(settings.travel / settings.steps),
         project=grey_kept(linf_ball),
         objective=Objective(repel=settings.repel),
         search=search.first(search.reach()),

@@ -12,7 +12,7 @@ class Settings(NamedTuple):
       epsilon: hard cap on the mask at every pixel, pixel levels.
       exponent: how far the budget follows the local contrast (`perceptual.budget`), 0 for uniform.
       steps: iterations.
-      step: length of one step in units of the budget.
+      travel: length of all steps together in units of the budget, so that each is travel / steps.
       repel: weight of moving away from the source against moving towards the target.
       gamma: weight of the batch MMD; results then depend on the other faces of the batch.
       seed: of all randomness.
@@ -23,7 +23,7 @@ class Settings(NamedTuple):
     epsilon: float
     exponent: float = 0.5
     steps: int = 30
-    step: float = 0.15
+    travel: float = 4.5
     repel: float = 1.0
     gamma: float = 0.0
     seed: int = 0
