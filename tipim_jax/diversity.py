@@ -65,6 +65,24 @@ def affine() -> Diversity:
     return Diversity(sample_affine, apply)
 
 
+def with_swapped_channels(diversity: Diversity, probability: float = 0.25) -> Diversity:
+    """Views whose channels are sometimes in reverse order.
+
+    Deployed systems often feed a network the order it was not trained on and hardly lose accuracy; a
+    mask made on one order alone is then worth much less.
+    """
+
+    def sample(key: jax.Array) -> tuple[Any, jax.Array]:
+        inner, coin = jax.random.split(key)
+        return diversity.sample(inner), jax.random.bernoulli(coin, probability)
+
+    def apply(view: tuple[Any, jax.Array], image: jax.Array) -> jax.Array:
+        image = diversity.apply(view[0], image)
+        return jnp.where(view[1], image[..., ::-1], image)
+
+    return Diversity(sample, apply)
+
+
 def resize_and_pad(smallest: float = 0.9, probability: float = 0.5) -> Diversity:
     """DIM (Xie et al., 2019): with a probability, shrink by U(smallest, 1) and pad at random."""
 

@@ -63,14 +63,14 @@ class Engine(NamedTuple):
 
 
 def compose(embed: Embed, settings: Settings) -> Attack:
-    """The attack of `tipim protect`: TIP-IM with reach search and random affine views."""
+    """The attack of `tipim protect`: TIP-IM with reach search and random views."""
     return attack.tip_im(
         embed,
         updates.mi_fgsm(settings.travel / settings.steps),
         project=grey_kept(linf_ball),
         objective=Objective(repel=settings.repel),
         search=search.first(search.reach()),
-        diversity=diversity.affine(),
+        diversity=diversity.with_swapped_channels(diversity.affine()),
     )
 
 
