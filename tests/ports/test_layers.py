@@ -118,6 +118,25 @@ def test_equal_maxima_share_one_gradient():
     assert float(gradient.sum()) == 1.0
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 2)])
+def test_grouped_convolutions(kernel, stride):
+    random = np.random.default_rng(7)
+    padding = kernel // 2
+    layer = nnx.eval_shape(
+        lambda: layers.Conv(
+            6, 9, kernel, stride=stride, padding=padding, groups=3, rngs=nnx.Rngs(0)
+        )
+    )
+    layer.kernel = nnx.Param(jnp.asarray(random.normal(size=(kernel, kernel, 2, 9)), jnp.float32))
+    x = jnp.asarray(random.normal(size=(2, 5, 6, 6)), jnp.float32)
+    expected = lax.conv_general_dilated(
+        *(x, layer.kernel[...], (stride, stride), ((padding, padding),) * 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=3,
+    )
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
 def test_prelu_has_a_slope_per_channel():
     layer = layers.PReLU(2)
     layer.slope = nnx.Param(jnp.array([0.5, -2.0]))
