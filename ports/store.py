@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jax
 from flax import nnx
-from orbax.checkpoint import v1 as ocp
 
 from ports import architectures
 from ports.card import ModelCard, from_json, to_json
@@ -30,6 +29,8 @@ def save(root: Path, card: ModelCard, model: nnx.Module) -> Path:
     Raises:
       ValueError: the folder exists already, or the card's origin is a package.
     """
+    from orbax.checkpoint import v1 as ocp  # two seconds that only registered models should cost
+
     target = root / card.name
     if target.exists():
         raise ValueError(f"{target} exists already; remove it or choose another name")
@@ -52,6 +53,8 @@ def load(folder: Path) -> tuple[ModelCard, nnx.Module]:
     Raises:
       ValueError: the record or the checkpoint is damaged, or its network is unknown.
     """
+    from orbax.checkpoint import v1 as ocp
+
     card = read_card(folder)
     model = architectures.abstract(card.architecture)
     graph, state = nnx.split(model)
