@@ -151,7 +151,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "vit_t": _vit(256, 12),
     "vit_s": _vit(512, 12),
     "vit_b": _vit(512, 24),
-    "vit_l": _vit(768, 24),
     "edgeface_xxs": _edgeface(edgeface.XXS),
     "edgeface_xs_gamma_06": _edgeface(edgeface.XS_GAMMA_06),
     "edgeface_s_gamma_05": _edgeface(edgeface.S_GAMMA_05),

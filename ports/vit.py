@@ -1,6 +1,6 @@
 """Vision transformers for faces (An et al., 2022) in the layout of insightface's arcface_torch.
 
-`vit_t/s/b/l`: 9×9 patches of 112×112 without a class token, ReLU6 in the MLP, and a head over all
+`vit_t/s/b`: 9×9 patches of 112×112 without a class token, ReLU6 in the MLP, and a head over all
 tokens (`feature`). `mask_token` exists for training only.
 """
 

@@ -37,8 +37,8 @@ BATCHES = 4
 # Same code as a shallower variant in the list, so their gradients are not compared again.
 DEEPER = {
     *("ir100", "ir152", "irse100", "irse152", "adaface_ir50", "adaface_ir101"),
-    *("iresnet34", "iresnet100", "iresnet200", "vit_s", "vit_b", "vit_l"),
-    *("mobilefacenet_112x112_128", "edgeface_xxs", "edgeface_s_gamma_05"),
+    *("iresnet34", "iresnet100", "iresnet200", "vit_s", "vit_b"),
+    *("mobilefacenet_112x112_128", "edgeface_s_gamma_05", "edgeface_base"),
 }
 
 

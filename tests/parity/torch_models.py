@@ -534,7 +534,6 @@ REFERENCES: dict[str, Callable[[], Reference]] = {
     "vit_t": lambda: vit(256, 12),
     "vit_s": lambda: vit(512, 12),
     "vit_b": lambda: vit(512, 24),
-    "vit_l": lambda: vit(768, 24),
     "edgeface_xxs": lambda: edgeface((24, 48, 88, 168), (2, 2, 6, 2), 4, None),
     "edgeface_xs_gamma_06": lambda: edgeface((32, 64, 100, 192), (3, 3, 9, 3), 4, 0.6),
     "edgeface_s_gamma_05": lambda: edgeface((48, 96, 160, 304), (3, 3, 9, 3), 8, 0.5),
