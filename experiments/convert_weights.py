@@ -8,13 +8,10 @@ checkpoint of random weights and converts that.
 """
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from absl import app, flags
 
-from ports import architectures, random_weights, register
-from ports.convert import export
+from ports import random_weights, register
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file to convert.")
 _ARCH = flags.DEFINE_string("arch", "auto", "Network, or auto to recognise it.")
@@ -23,23 +20,13 @@ _LICENCE = flags.DEFINE_string("licence", "not stated", "Of the weights.")
 _WORKDIR = flags.DEFINE_string("workdir", "results/models", "Folder of models.")
 _QUICK = flags.DEFINE_bool("quick", False, "Convert random weights of a small network.")
 
-QUICK_NETWORK = "mobilefacenet_112x96_128"
-
-
-def random_checkpoint(path: Path) -> None:
-    """An .npz checkpoint of random weights in PyTorch's layout."""
-    known = architectures.ARCHITECTURES[QUICK_NETWORK]
-    model = random_weights.network(architectures.abstract(QUICK_NETWORK))
-    arrays: dict[str, Any] = export(model, known.table)
-    np.savez(path, **arrays)
-
 
 def main(_: list[str]) -> None:
     workdir = Path(_WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
     if _QUICK.value:
         checkpoint = workdir / "random_weights.npz"
-        random_checkpoint(checkpoint)
+        random_weights.checkpoint(checkpoint, "mobilefacenet_112x96_128")
     elif _CHECKPOINT.value:
         checkpoint = Path(_CHECKPOINT.value)
     else:

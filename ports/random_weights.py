@@ -6,10 +6,15 @@ can be compared and a test needs no weight file.
 
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
+
+from ports import architectures
+from ports.convert import export
 
 
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -54,3 +59,10 @@ def network(abstract: nnx.Module) -> nnx.Module:
             values = random.normal(0.0, 0.2, leaf.shape)
         drawn.append((path, leaf.replace(jax.numpy.asarray(values.astype(np.float32)))))
     return nnx.merge(graph, nnx.from_flat_state(drawn))
+
+
+def checkpoint(path: Path, architecture: str) -> None:
+    """Writes an .npz checkpoint of a network of `architectures` in its source's names and layout."""
+    known = architectures.ARCHITECTURES[architecture]
+    arrays: dict[str, Any] = export(network(architectures.abstract(architecture)), known.table)
+    np.savez(path, **arrays)

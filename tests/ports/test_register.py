@@ -5,22 +5,23 @@ import json
 import numpy as np
 import pytest
 
-from experiments.convert_weights import QUICK_NETWORK, random_checkpoint
-from ports import register, zoo
+from ports import random_weights, register, zoo
 from ports.packages import sha256
+
+NETWORK = "mobilefacenet_112x96_128"
 
 
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
     monkeypatch.setenv("TIPIM_MODELS", str(tmp_path / "models"))
     path = tmp_path / "weights.npz"
-    random_checkpoint(path)
+    random_weights.checkpoint(path, NETWORK)
     return path
 
 
 def test_registered_model_is_known_by_name(checkpoint):
     done = register.register(checkpoint, "mine", licence="my own")
-    assert done.card.architecture == QUICK_NETWORK
+    assert done.card.architecture == NETWORK
     assert "283 tensors" in done.reason
     recogniser = zoo.load("mine")
     embedding = recogniser.embed(

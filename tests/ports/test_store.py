@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from ports import packages, store, zoo
 from ports.architectures import ARCHITECTURES
@@ -39,7 +40,7 @@ def test_a_failed_save_leaves_nothing(tmp_path, network, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(store.ocp, "save", fail)
+    monkeypatch.setattr(ocp, "save", fail)
     with pytest.raises(OSError, match="disk full"):
         store.save(tmp_path, CARD, network)
     assert not list(tmp_path.iterdir())
