@@ -72,12 +72,7 @@ def install(name: str, figures: dict[str, Any]) -> Path:
 
 def main(_: list[str]) -> None:
     config = {"models": _MODELS.value, "seed": _SEED.value, "quick": _QUICK.value}
-    if _QUICK.value:
-        protocol = data.built_in_protocol()
-    elif _DATA_DIR.value and _PROTOCOL.value:
-        protocol = data.read_protocol(Path(_PROTOCOL.value), Path(_DATA_DIR.value))
-    else:
-        raise app.UsageError("give --data_dir and --protocol, or --quick")
+    protocol = data.chosen_protocol(_QUICK.value, _DATA_DIR.value, _PROTOCOL.value)
     workdir = results.prepare(_WORKDIR.value, config | {"protocol": protocol.name})
     cache = Path(_CACHE.value)
     people = set(protocol.probes.identities)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import app
 from tqdm import tqdm
 
 from ports import yunet
@@ -76,6 +77,19 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
             "check --data_dir"
         )
     return Protocol(manifest.stem, probes, gallery, targets)
+
+
+def chosen_protocol(quick: bool, data_dir: str | None, manifest: str | None) -> Protocol:
+    """The protocol that an experiment's flags ask for.
+
+    Raises:
+      app.UsageError: neither --quick nor both --data_dir and --protocol are given.
+    """
+    if quick:
+        return built_in_protocol()
+    if not (data_dir and manifest):
+        raise app.UsageError("give --data_dir and --protocol, or --quick")
+    return read_protocol(Path(manifest), Path(data_dir))
 
 
 def built_in_protocol() -> Protocol:

@@ -232,13 +232,9 @@ def measured(
 
 def main(_: list[str]) -> None:
     quick = _QUICK.value
-    if quick:
-        protocol, names = data.built_in_protocol(), ["unprotected", "low"]
-    elif _DATA_DIR.value and _PROTOCOL.value:
-        protocol = data.read_protocol(Path(_PROTOCOL.value), Path(_DATA_DIR.value))
-        protocol, names = data.thinned(protocol, _NUM_PROBES.value), _ROWS.value
-    else:
-        raise app.UsageError("give --data_dir and --protocol, or --quick")
+    protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value)
+    protocol = data.thinned(protocol, _NUM_PROBES.value)
+    names = ["unprotected", "low"] if quick else _ROWS.value
     models = list(zoo.SURROGATES) if quick else _MODELS.value
     presets = {"low": PRESETS["low"]._replace(steps=5)} if quick else PRESETS
     batch_size = 2 if quick else _BATCH_SIZE.value

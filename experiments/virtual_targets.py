@@ -47,12 +47,7 @@ def likeness(
 
 
 def main(_: list[str]) -> None:
-    if _QUICK.value:
-        protocol = data.built_in_protocol()
-    elif _DATA_DIR.value and _PROTOCOL.value:
-        protocol = data.read_protocol(Path(_PROTOCOL.value), Path(_DATA_DIR.value))
-    else:
-        raise app.UsageError("give --data_dir and --protocol, or --quick")
+    protocol = data.chosen_protocol(_QUICK.value, _DATA_DIR.value, _PROTOCOL.value)
     config = {"protocol": protocol.name, "targets": _TARGETS.value or "built-in"}
     workdir, cache = results.prepare(_WORKDIR.value, config), Path(_CACHE.value)
     made = targets.load(Path(_TARGETS.value)) if _TARGETS.value else targets.built_in()
