@@ -58,7 +58,7 @@ def _without_init(*packages: str) -> Iterator[None]:
     try:
         for name in stubs:
             sys.modules[name] = types.ModuleType(name)
-        sys.modules["torchvision.ops.misc"].FrozenBatchNorm2d = nn.BatchNorm2d
+        vars(sys.modules["torchvision.ops.misc"])["FrozenBatchNorm2d"] = nn.BatchNorm2d
         for name in packages:
             parent, _, child = name.rpartition(".")
             module = types.ModuleType(name)
@@ -68,7 +68,7 @@ def _without_init(*packages: str) -> Iterator[None]:
                 spec = importlib.util.find_spec(name)
                 if spec is None:
                     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-                module.__path__ = list(spec.submodule_search_locations)
+                module.__path__ = list(spec.submodule_search_locations or ())
             sys.modules[name] = module
         yield
     finally:
@@ -85,7 +85,7 @@ def _frbench(module: str):
 
 def _timm(module: str):
     with _without_init("timm", "timm.data", "timm.models"):
-        sys.modules["timm"].__version__ = "1.0.31"
+        vars(sys.modules["timm"])["__version__"] = "1.0.31"
         constants = importlib.import_module("timm.data.constants")
         vars(sys.modules["timm.data"]).update(vars(constants))
         return importlib.import_module(f"timm.models.{module}")
