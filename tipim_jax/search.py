@@ -14,6 +14,7 @@ step of every search has the forward pass that gives the embedding; the table co
 | `first(s, n)`    | of s in n steps, then 1 F + 1 P |                                               |
 | `every(s, k)`    | of s in one step of k, else 1 F + 1 P |                                         |
 | `sticky(s)`      | of s and 1 P when an image of the batch stalls, else 1 F + 1 P |                |
+| `shortlist(s, k)` | of `reach` over the pool in the first step, then of s with T = k | for large pools |
 """
 
 from collections.abc import Callable
@@ -247,3 +248,49 @@ def sticky(search: Search, patience: int = 5) -> Search:
         return choice._replace(memory=Stall(best, jnp.where(due, 0, steps), choice.memory))
 
     return Search(init, choose)
+
+
+class Shortlist(NamedTuple):
+    """targets: [k] int32 indices into the pool; inner: the search's memory."""
+
+    targets: jax.Array
+    inner: Any
+
+
+def shortlist(search: Search, count: int, *, views: int = 1) -> Search:
+    """`search` among the `count` targets of a large pool that `reach` ranks highest at step 0.
+
+    The pool is pulled back once; `tip_im(chunk=...)` bounds the memory that takes.
+    """
+    rank = reach(views)
+
+    def init() -> Shortlist:
+        return Shortlist(jnp.zeros(count, jnp.int32), search.init())
+
+    def choose(context: Context) -> Choice:
+        state, problem, memory = context.state, context.problem, context.state.memory
+        chosen = lax.cond(
+            context.step == 0,
+            lambda: lax.top_k(rank.choose(context).gains, count)[1].astype(jnp.int32),
+            lambda: memory.targets,
+        )
+        current = jnp.argmax(chosen == state.target).astype(jnp.int32)
+        choice = search.choose(
+            context._replace(
+                state=state._replace(target=current, memory=memory.inner),
+                problem=problem._replace(targets=problem.targets[chosen]),
+            )
+        )
+        unknown = jnp.full(problem.targets.shape[:1], jnp.nan, choice.gains.dtype)
+        return choice._replace(
+            target=chosen[choice.target],
+            gains=unknown.at[chosen].set(choice.gains),
+            memory=Shortlist(chosen, choice.memory),
+        )
+
+    return Search(init, choose)
+
+
+def default() -> Search:
+    """The search of `tipim protect` and of every experiment that names none: reach, once."""
+    return first(reach())

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from ports import zoo
 from tipim_jax import attack, batching, diversity, ensemble, perceptual, search, updates
@@ -17,11 +19,12 @@ from tipim_jax.objectives import Objective
 from tipim_jax.photos.paste import round_trip, window
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.targets import Targets
-from tipim_jax.types import Attack, Embed, Problem
+from tipim_jax.types import Attack, Embed, PyTree, Recogniser
 
 # Weights that bring the squared distances of a recogniser between strangers to the scale of the others
 # (dlib's embeddings of any two faces have cosines above 0.7).
 WEIGHTS = {"dlib": 4.0}
+FACES = "faces"  # the mesh axis that the faces of a batch are spread over
 
 
 class Masks(NamedTuple):
@@ -46,9 +49,9 @@ class Engine(NamedTuple):
       surrogates: names of the recognisers that the masks are made on.
       target_names: [T].
       targets: [T,D] embeddings, joined as the ensemble joins them.
-      method: the attack.
-      ensemble: the surrogates as one embedding.
-      program: `attack.run`, compiled for full batches.
+      params: of the surrogates, on every device of the mesh.
+      mesh: the devices, along `FACES`; each attacks `settings.batch_size` faces at once.
+      program: compiled for full batches, see `_masks`.
       compile_seconds: what that took.
     """
 
@@ -56,10 +59,15 @@ class Engine(NamedTuple):
     surrogates: tuple[str, ...]
     target_names: tuple[str, ...]
     targets: jax.Array
-    method: Attack
-    ensemble: ensemble.Ensemble
+    params: PyTree
+    mesh: Mesh
     program: Callable[..., Any]
     compile_seconds: float
+
+    @property
+    def capacity(self) -> int:
+        """Faces of a full batch."""
+        return self.settings.batch_size * self.mesh.size
 
 
 def compose(embed: Embed, settings: Settings) -> Attack:
@@ -69,79 +77,150 @@ def compose(embed: Embed, settings: Settings) -> Attack:
         updates.mi_fgsm(settings.travel / settings.steps),
         project=grey_kept(linf_ball),
         objective=Objective(repel=settings.repel),
-        search=search.first(search.reach()),
+        search=search.default(),
         diversity=diversity.with_swapped_channels(diversity.affine()),
     )
 
 
-def build(surrogates: Sequence[str], targets: Targets, settings: Settings) -> Engine:
+def build(
+    surrogates: Sequence[str],
+    targets: Targets,
+    settings: Settings,
+    devices: Sequence[jax.Device] | None = None,
+) -> Engine:
     """Loads the surrogates and compiles the attack for full batches.
+
+    Args:
+      surrogates: names of the recognisers.
+      targets: that cover them.
+      settings: of the attack.
+      devices: as for `compiled`.
 
     Raises:
       ValueError: a surrogate is unknown or absent, or the targets do not cover it.
     """
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
-    combined = ensemble.combine([zoo.load(name) for name in surrogates], weights)
-    joined = jnp.asarray(targets.joined(surrogates, weights))
+    joined = targets.joined(surrogates, weights)
+    recognisers = [zoo.load(name) for name in surrogates]
+    return compiled(recognisers, weights, targets.names, joined, settings, devices)
+
+
+def compiled(
+    recognisers: Sequence[Recogniser],
+    weights: Sequence[float],
+    target_names: tuple[str, ...],
+    targets: np.ndarray,
+    settings: Settings,
+    devices: Sequence[jax.Device] | None = None,
+) -> Engine:
+    """The engine of any recognisers.
+
+    Every device runs the same program on faces of its own and tells the others nothing, so a mask is
+    the same bytes whichever of the devices made it, and however many there are.
+
+    Args:
+      recognisers: the surrogates.
+      weights: one each.
+      target_names: [T].
+      targets: [T,D] embeddings, joined as `ensemble.combine` joins them.
+      settings: of the attack; its batch size is that of one device.
+      devices: of this process, the first one by default.
+    """
+    combined = ensemble.combine(recognisers, weights)
     method = compose(combined.embed, settings)
+    mesh = Mesh(np.asarray(devices or jax.local_devices()[:1]), (FACES,))
+    everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
+    params = jax.device_put(combined.params, everywhere)
+    joined = jax.device_put(jnp.asarray(targets), everywhere)
     started = time.perf_counter()
-    blank = np.zeros((settings.batch_size, CANVAS_SIZE, CANVAS_SIZE, 3), np.float32)
-    keys = jax.random.split(jax.random.key(settings.seed), settings.batch_size)
-    problem = pose(combined, joined, settings, blank, np.ones(settings.batch_size))
-    program = attack.run.lower(
+    run = jax.jit(
+        jax.shard_map(
+            partial(_masks, combined.embed, method, settings),
+            mesh=mesh,
+            in_specs=(P(), P(), P(), P(FACES), P(FACES), P(FACES), P(FACES)),
+            out_specs=P(FACES),
+            check_vma=False,
+        ),
+        in_shardings=(everywhere,) * 3 + (spread,) * 4,
+    )
+    size, count = CANVAS_SIZE, settings.batch_size * mesh.size
+    faces = (
+        jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
+        jax.ShapeDtypeStruct((count, size, size), jnp.float32),
+        jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+        jax.ShapeDtypeStruct((count,), bool),
+    )
+    program = run.lower(params, joined, _strength(settings), *faces).compile()
+    return Engine(
+        settings,
+        tuple(recogniser.name for recogniser in recognisers),
+        target_names,
+        joined,
+        params,
+        mesh,
+        program,
+        time.perf_counter() - started,
+    )
+
+
+def _strength(settings: Settings) -> np.ndarray:
+    return np.asarray([settings.level, settings.epsilon], np.float32)
+
+
+def _masks(
+    embed: Embed,
+    method: Attack,
+    settings: Settings,
+    params: PyTree,
+    targets: jax.Array,
+    strength: jax.Array,
+    canvases: jax.Array,
+    carriers: jax.Array,
+    keys: jax.Array,
+    real: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """What one device does: masks [B,160,160,3] and targets [B] of its faces.
+
+    Args:
+      embed, method: the surrogates as one, and the attack.
+      settings: steps, exponent and γ; the strength is an argument.
+      params: of the surrogates.
+      targets: [T,D].
+      strength: [2] level and epsilon.
+      canvases: [B,160,160,3], pixel levels.
+      carriers: [B,160,160], see `types.Problem`.
+      keys: [B].
+      real: [B] which faces are no padding.
+    """
+    budget = budgets(canvases, strength[0], strength[1], settings.exponent)
+    problem = attack.prepare(embed, params, canvases, targets, budget)
+    problem = problem._replace(carrier=carriers)
+    state, trace = attack.run(
         method,
-        combined.params,
+        params,
         keys,
         attack.initial_state(method, problem),
         problem,
         num_steps=settings.steps,
         gamma=settings.gamma,
-        mask=jnp.ones(settings.batch_size, bool),
-    ).compile()
-    seconds = time.perf_counter() - started
-    return Engine(
-        settings,
-        tuple(surrogates),
-        targets.names,
-        joined,
-        method,
-        combined,
-        program,
-        seconds,
+        mask=real,
     )
+    return state.image - problem.image, trace["target"][-1]
 
 
-def pose(
-    combined: ensemble.Ensemble,
-    targets: jax.Array,
-    settings: Settings,
-    canvases: np.ndarray,
-    scales: np.ndarray,
-) -> Problem:
-    """The problems of a batch of canvases [B,160,160,3], with perceptual budgets that fade out at the
-    border of the canvas as the pasted mask does."""
-    images = jnp.asarray(canvases)
-    problem = attack.prepare(
-        combined.embed, combined.params, images, targets, budgets(settings, images)
+def budgets(images: jax.Array, level: jax.Array, cap: jax.Array, exponent: float) -> jax.Array:
+    """[B,160,160,1] the most a mask may change each pixel of canvases [B,160,160,3]: perceptual
+    budgets that fade out at the border of the canvas as the pasted mask does."""
+    fade = jnp.asarray(window((CANVAS_SIZE, CANVAS_SIZE)))[..., None]
+    return fade * jax.vmap(lambda image: perceptual.budget(image, level, cap, exponent=exponent))(
+        images
     )
-    return problem._replace(carrier=jnp.stack([_carrier(float(scale)) for scale in scales]))
 
 
 @lru_cache(maxsize=1024)
-def _carrier(scale: float) -> jax.Array:
+def _carrier(scale: float) -> np.ndarray:
     # Above 2½ photo pixels per canvas pixel nothing is lost on the way that could be kept.
-    return jnp.asarray(round_trip(min(scale, 2.5), CANVAS_SIZE))
-
-
-def budgets(settings: Settings, images: jax.Array) -> jax.Array:
-    """[B,160,160,1] the most a mask may change each pixel of canvases [B,160,160,3]."""
-    fade = jnp.asarray(window((CANVAS_SIZE, CANVAS_SIZE)))[..., None]
-    return fade * _budget(images, settings.level, settings.epsilon, settings.exponent)
-
-
-@partial(jax.jit, static_argnums=3)
-def _budget(images: jax.Array, level: float, cap: float, exponent: float) -> jax.Array:
-    return jax.vmap(lambda image: perceptual.budget(image, level, cap, exponent=exponent))(images)
+    return round_trip(min(scale, 2.5), CANVAS_SIZE)
 
 
 def protect(
@@ -150,7 +229,7 @@ def protect(
     scales: Sequence[float],
     keys: Sequence[jax.Array],
 ) -> Masks:
-    """Masks for up to `batch_size` faces.
+    """Masks for up to `engine.capacity` faces.
 
     Args:
       engine: from `build`.
@@ -159,19 +238,16 @@ def protect(
       keys: n random keys.
     """
     started = time.perf_counter()
-    size, count = engine.settings.batch_size, len(canvases)
-    padded, mask = batching.pad(np.stack(canvases), size)
-    index = np.minimum(np.arange(size), count - 1)
-    problem = pose(
-        engine.ensemble, engine.targets, engine.settings, padded, np.asarray(scales)[index]
+    count = len(canvases)
+    padded, real = batching.pad(np.stack(canvases), engine.capacity)
+    index = np.minimum(np.arange(engine.capacity), count - 1)
+    carriers = np.stack([_carrier(float(scales[i])) for i in index])
+    spread = NamedSharding(engine.mesh, P(FACES))
+    masks, targets = engine.program(
+        engine.params,
+        engine.targets,
+        _strength(engine.settings),
+        *jax.device_put((padded, carriers, jnp.stack(list(keys))[index], real), spread),
     )
-    state, trace = engine.program(
-        engine.ensemble.params,
-        jnp.stack(list(keys))[index],
-        attack.initial_state(engine.method, problem),
-        problem,
-        mask=jnp.asarray(mask),
-    )
-    masks = np.asarray(state.image - problem.image)[:count]
-    targets = np.asarray(trace["target"][-1])[:count]
+    masks, targets = np.asarray(masks)[:count], np.asarray(targets)[:count]
     return Masks(masks, targets, time.perf_counter() - started)

@@ -1,0 +1,305 @@
+"""Every method under test is a composition: one table from a method's name to what sets it apart.
+
+| name              | steps towards                             | passes per step      | random views |
+|-------------------|-------------------------------------------|----------------------|--------------|
+| fgsm              | one target, a single step of ε            | 1 F + 1 P            | none         |
+| pgd (BIM)         | one target                                | 1 F + 1 P            | none         |
+| mim               | one target, momentum                      | 1 F + 1 P            | none         |
+| dim               | the same                                  | 1 F + 1 P            | resize, pad  |
+| tim               | the same, gradient smoothed               | 1 F + 1 P            | none         |
+| mt_dim            | a random target of the set each step      | 1 F + 1 P            | resize, pad  |
+| center_opt        | all targets at once: the mean of the losses | 1 F + 1 P          | setting's    |
+| tip_im            | the setting's search                      | see `tipim_jax.search` | setting's  |
+| tip_im_exhaustive | Algorithm 1                               | (T + 1) F + T P      | setting's    |
+| tip_im_sum, tip_im_min | Algorithm 1 with the other two gains of Eq. 7 | the same    | setting's    |
+
+Each name with `_untargeted` is the dodging form: away from the source, targets play no part.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tipim_jax import attack, batching, constraints, diversity, ensemble, search, updates
+from tipim_jax.attack import Project
+from tipim_jax.diversity import Diversity
+from tipim_jax.gains import Gain
+from tipim_jax.objectives import Objective, cotangent, squared_distance
+from tipim_jax.search import Context, Search
+from tipim_jax.types import Attack, Choice, Embed, Step
+
+UNTARGETED = "_untargeted"
+
+
+class Setting(NamedTuple):
+    """What a composition may vary; the defaults are the paper's protocol.
+
+    Attributes:
+      epsilon: bound on the mask, pixel levels.
+      steps: N.
+      alpha: step length, pixel levels.
+      decay: momentum μ.
+      gamma: weight of the batch MMD.
+      norm: a key of `NORMS`.
+      diversity: a key of `DIVERSITIES`.
+      search: a key of `SEARCHES`.
+      reduce, squared: the gain (`gains.Gain`).
+      smooth: whether the gradient is smoothed over the image.
+      attract, repel: the objective (`objectives.Objective`).
+    """
+
+    epsilon: float = 12.0
+    steps: int = 50
+    alpha: float = 1.5
+    decay: float = 1.0
+    gamma: float = 0.0
+    norm: str = "linf"
+    diversity: str = "affine"
+    search: str = "default"
+    reduce: str = "max"
+    squared: bool = True
+    smooth: bool = False
+    attract: float = 1.0
+    repel: float = 1.0
+
+
+class Method(NamedTuple):
+    """An attack ready to run on aligned crops.
+
+    Attributes:
+      name: of the table.
+      attack: the composition; build it once, the compiled program belongs to it.
+      epsilon: pixel levels.
+      steps: N.
+      gamma: weight of the batch MMD.
+      rounded: (protected, real [H,W,C], ε) -> uint8 within the same constraint.
+      single: whether it takes one target at a time, so that its problems have T = 1.
+    """
+
+    name: str
+    attack: Attack
+    epsilon: float
+    steps: int
+    gamma: float
+    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    single: bool
+
+
+class Norm(NamedTuple):
+    """A step direction, the constraint, and rounding within it."""
+
+    direction: Callable[[], optax.GradientTransformation]
+    project: Project
+    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+NORMS = {
+    "linf": Norm(updates.sign, constraints.linf_ball, constraints.round_within),
+    "l2": Norm(
+        updates.l2_direction,
+        constraints.l2_ball,
+        lambda x, real, epsilon: constraints.truncate_within(x, real),
+    ),
+    # The released code's: ℓ2 steps in the ε box.
+    "l2_steps": Norm(updates.l2_direction, constraints.linf_ball, constraints.round_within),
+}
+DIVERSITIES: dict[str, Callable[[], Diversity]] = {
+    "none": diversity.none,
+    "affine": diversity.affine,
+    "released": diversity.released_affine,
+    "resize": diversity.resize_and_pad,
+}
+
+
+def centre() -> Search:
+    """All targets at once: the mean of the losses, one pull-back since they are linear in f(x)."""
+
+    def choose(context: Context) -> Choice:
+        problem = context.problem
+        mean = jnp.mean(problem.targets, axis=0)
+        pulled = context.pull(
+            cotangent(context.objective, mean.size, problem.embedding, mean)[None]
+        )
+        nearest = jnp.argmin(squared_distance(context.embedding, problem.targets))
+        unknown = jnp.full(problem.targets.shape[:1], jnp.nan, pulled.dtype)
+        return Choice(nearest.astype(jnp.int32), pulled[0] + context.extra, unknown, ())
+
+    return Search(lambda: (), choose)
+
+
+SEARCHES: dict[str, Callable[[], Search]] = {
+    "default": search.default,
+    "exhaustive": search.exhaustive,
+    "first_order": search.first_order,
+    "reach": lambda: search.first(search.reach()),
+    "nearest": search.nearest,
+    "random": search.at_random,
+    "centre": centre,
+    "fixed": search.fixed,
+}
+METHODS: dict[str, Callable[[Setting], Setting]] = {
+    "fgsm": lambda s: _alone(s)._replace(steps=1, alpha=s.epsilon, decay=0.0),
+    "pgd": lambda s: _alone(s)._replace(decay=0.0),
+    "mim": lambda s: _alone(s),
+    "dim": lambda s: _alone(s)._replace(diversity="resize"),
+    "tim": lambda s: _alone(s)._replace(smooth=True),
+    "mt_dim": lambda s: s._replace(search="random", diversity="resize"),
+    "center_opt": lambda s: s._replace(search="centre"),
+    "tip_im": lambda s: s,
+    "tip_im_exhaustive": lambda s: s._replace(search="exhaustive"),
+    "tip_im_sum": lambda s: s._replace(search="exhaustive", reduce="sum"),
+    "tip_im_min": lambda s: s._replace(search="exhaustive", reduce="min"),
+}
+
+
+def _alone(setting: Setting) -> Setting:
+    """A single-target method without random views."""
+    return setting._replace(search="fixed", diversity="none")
+
+
+def settled(name: str, setting: Setting = Setting()) -> Setting:
+    """The setting after what sets the method apart.
+
+    Raises:
+      ValueError: an unknown method.
+    """
+    base = name.removesuffix(UNTARGETED)
+    if base not in METHODS:
+        raise ValueError(
+            f"unknown method {name!r}; use {', '.join(METHODS)}, or one of them with {UNTARGETED}"
+        )
+    own = METHODS[base](setting)
+    return own if base == name else own._replace(attract=0.0, search="fixed")
+
+
+def compose(name: str, embed: Embed, setting: Setting = Setting()) -> Method:
+    """A method by its name.
+
+    Args:
+      name: a key of `METHODS`, `_untargeted` after it for the dodging form.
+      embed: (params, image [H,W,C]) -> [D] unit norm.
+      setting: what the method does not set itself.
+
+    Raises:
+      ValueError: an unknown name in one of the tables.
+    """
+    own = settled(name, setting)
+    for table, key in ((NORMS, own.norm), (DIVERSITIES, own.diversity), (SEARCHES, own.search)):
+        if key not in table:
+            raise ValueError(f"{key!r} is none of {', '.join(table)}")
+    norm = NORMS[own.norm]
+    move = updates.mi_fgsm(own.alpha / own.epsilon, decay=own.decay, direction=norm.direction())
+    composed = attack.tip_im(
+        embed,
+        optax.chain(updates.smooth(), move) if own.smooth else move,
+        project=norm.project,
+        objective=Objective(own.attract, own.repel),
+        gain=Gain(own.reduce, own.squared),
+        search=SEARCHES[own.search](),
+        diversity=DIVERSITIES[own.diversity](),
+    )
+    single = own.search == "fixed"
+    return Method(name, composed, own.epsilon, own.steps, own.gamma, norm.rounded, single)
+
+
+def protect(
+    method: Method,
+    combined: ensemble.Ensemble,
+    canvases: np.ndarray,
+    targets: np.ndarray,
+    keys: jax.Array,
+    batch_size: int,
+) -> np.ndarray:
+    """Protects up to `batch_size` aligned crops in one compiled shape.
+
+    Args:
+      method: from `compose` with `combined.embed`.
+      combined: the surrogates as one embedding.
+      canvases: [n,160,160,3] uint8.
+      targets: [T,D] or [n,T,D] as joined for the ensemble; T = 1 for a `single` method.
+      keys: [n] random keys.
+      batch_size: of the compiled program.
+
+    Returns:
+      [n,160,160,3] uint8.
+    """
+    padded, mask = batching.pad(canvases, batch_size)
+    index = np.minimum(np.arange(batch_size), len(canvases) - 1)
+    images = jnp.asarray(padded, jnp.float32)
+    each = jnp.asarray(targets[index] if targets.ndim == 3 else targets)
+    problem = attack.prepare(*combined, images, each, jnp.asarray(method.epsilon))
+    state, _ = attack.run(
+        method.attack,
+        combined.params,
+        keys[index],
+        attack.initial_state(method.attack, problem),
+        problem,
+        num_steps=method.steps,
+        gamma=method.gamma,
+        mask=jnp.asarray(mask),
+        record=_nothing,
+    )
+    rounded = _rounded(method.rounded, state.image, images, problem.epsilon)
+    return np.asarray(rounded)[: len(canvases)]
+
+
+def _nothing(step: Step) -> tuple[()]:
+    return ()
+
+
+@partial(jax.jit, static_argnums=0)
+def _rounded(
+    rounded: Callable[..., jax.Array], images: jax.Array, real: jax.Array, epsilon: jax.Array
+) -> jax.Array:
+    return jax.vmap(rounded)(images, real, epsilon)
+
+
+def keys(canvases: np.ndarray, seed: int, index: int = 0) -> jax.Array:
+    """[n] random keys of canvases, by content; `index` tells runs on the same photo apart."""
+    return jnp.stack([batching.content_key(seed, canvas.tobytes(), index) for canvas in canvases])
+
+
+# Controls: what people do without an attack. Each (canvas [H,W,C] float, key, ε) -> [H,W,C].
+
+
+def _noise(canvas: jax.Array, key: jax.Array, epsilon: float) -> jax.Array:
+    return canvas + epsilon * jax.random.rademacher(key, canvas.shape, canvas.dtype)
+
+
+def _blur(canvas: jax.Array, key: jax.Array, epsilon: float) -> jax.Array:
+    # The Gaussian of the gradient smoothing, on the image; the border is repeated, not blackened.
+    smooth, margin = updates.smooth(25, 4.0), 12
+    padded = jnp.pad(canvas, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    blurred, _ = smooth.update(padded, smooth.init(padded))
+    return jnp.asarray(blurred)[margin:-margin, margin:-margin]
+
+
+def _pixelate(canvas: jax.Array, key: jax.Array, epsilon: float) -> jax.Array:
+    block = 8
+    rows, columns = canvas.shape[0] // block, canvas.shape[1] // block
+    means = canvas.reshape(rows, block, columns, block, -1).mean((1, 3))
+    return jnp.repeat(jnp.repeat(means, block, axis=0), block, axis=1)
+
+
+CONTROLS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
+    "unprotected": lambda canvas, key, epsilon: canvas,
+    "noise": _noise,  # ±ε at every sample, the largest noise the ball admits
+    "blur": _blur,  # Gaussian, σ of 4 canvas pixels
+    "pixelate": _pixelate,  # blocks of 8 × 8 canvas pixels
+}
+
+
+def control(name: str, canvases: np.ndarray, keys: jax.Array, epsilon: float) -> np.ndarray:
+    """A control of the table on canvases [n,160,160,3] uint8."""
+    return np.asarray(_controlled(name, jnp.asarray(canvases, jnp.float32), keys, epsilon))
+
+
+@partial(jax.jit, static_argnums=0)
+def _controlled(name: str, canvases: jax.Array, keys: jax.Array, epsilon: float) -> jax.Array:
+    changed = jax.vmap(CONTROLS[name], (0, 0, None))(canvases, keys, epsilon)
+    return jnp.clip(jnp.round(changed), 0, 255).astype(jnp.uint8)
