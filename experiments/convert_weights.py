@@ -16,7 +16,7 @@ from ports import random_weights, register
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file to convert.")
 _ARCH = flags.DEFINE_string("arch", "auto", "Network, or auto to recognise it.")
 _NAME = flags.DEFINE_string("name", None, "What the model is called; the file's stem by default.")
-_LICENCE = flags.DEFINE_string("licence", "not stated", "Of the weights.")
+_LICENCE = flags.DEFINE_string("licence", None, "Of the weights, in your words.")
 _WORKDIR = flags.DEFINE_string("workdir", "results/models", "Folder of models.")
 _QUICK = flags.DEFINE_bool("quick", False, "Convert random weights of a small network.")
 

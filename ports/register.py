@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from ports import architectures, readers, store, zoo
+from ports import architectures, published, readers, store, zoo
 from ports.card import ModelCard, OwnFile
 from ports.convert import convert
 from ports.packages import sha256
@@ -22,7 +22,7 @@ def register(
     name: str,
     *,
     arch: str = "auto",
-    licence: str = "not stated",
+    licence: str | None = None,
     root: Path | None = None,
 ) -> Registered:
     """Converts a checkpoint and stores it with its record; complete or not at all.
@@ -31,7 +31,7 @@ def register(
       checkpoint: a file that `ports.readers.read` knows.
       name: what the model is called from now on.
       arch: a network of `architectures.ARCHITECTURES`, or "auto" to recognise it.
-      licence: of the weights, in the user's words.
+      licence: of the weights, in the user's words; by default what `published` knows of the file.
       root: folder of models, `store.directory()` by default.
 
     Raises:
@@ -54,6 +54,11 @@ def register(
     known = architectures.ARCHITECTURES[arch]
     model = convert(tensors, known.table, model, ignore=known.ignored)
     origin = OwnFile(str(checkpoint.resolve()), sha256(checkpoint))
+    listed = published.known(origin.sha256)
+    if listed is not None:
+        reason += f"; this is {listed.file} of {listed.project}"
+    if licence is None:
+        licence = listed.licence if listed is not None else "not stated"
     card = zoo.card(name, arch, origin, licence)
     return Registered(store.save(root or store.directory(), card, model), card, reason)
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import jax
 from tqdm import tqdm
 
-from ports import fetch, register, yunet, zoo
+from ports import fetch, published, register, yunet, zoo
 from tipim_jax.photos import engine, presets, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
@@ -74,11 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("name", metavar="NAME")
     get.set_defaults(run=_fetch)
 
+    elsewhere = actions.add_parser("published", help="list where checkpoints are published")
+    elsewhere.set_defaults(run=_published)
+
     add = actions.add_parser("add", help="convert your own checkpoint and register it")
     add.add_argument("checkpoint", metavar="FILE")
     add.add_argument("--name", help="what it is called from now on; the file's stem by default")
     add.add_argument("--arch", default="auto", help="its network; recognised by default")
-    add.add_argument("--licence", default="not stated", help="of the weights, in your words")
+    add.add_argument("--licence", help="of the weights, in your words")
     add.set_defaults(run=_add)
 
     make = commands.add_parser("make-targets", help="blend virtual identities from a folder")
@@ -226,6 +229,12 @@ def _models(options: argparse.Namespace) -> int:
         here = "no: " + card.missing if card.missing else "yes"
         rows.append((card.name, card.architecture, *figures, card.licence, zoo.origin(card), here))
     print("\n".join(report.aligned(rows, right=(2, 3, 4))))
+    return DONE
+
+
+def _published(options: argparse.Namespace) -> int:
+    print("\n".join(report.aligned(published.rows())))
+    print("Fetch a file from its project, under its licence, then run `tipim models add FILE`.")
     return DONE
 
 
