@@ -183,11 +183,15 @@ def load(name: str, dtype: Any = jnp.float32, *, path: str | Path | None = None)
     Raises:
       ValueError: the model is unknown, its file absent, changed, or not of its network.
     """
-    known, model = network(name, dtype, path=path)
+    return ready(*network(name, dtype, path=path), dtype)
+
+
+def ready(known: ModelCard, model: nnx.Module, dtype: Any = jnp.float32) -> Recogniser:
+    """A converted network as a recogniser, its BatchNorms folded, computing in `dtype`."""
     graph, params = nnx.split(fold_batch_norm(model))
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     embed = _embedding(graph, known.channels, known.mean, known.scale, jnp.dtype(dtype))
-    return Recogniser(name, embed, params, known.size, np.array(known.landmarks))
+    return Recogniser(known.name, embed, params, known.size, np.array(known.landmarks))
 
 
 def network(

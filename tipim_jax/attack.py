@@ -35,6 +35,7 @@ def tip_im(
     search: Search = exhaustive(),
     diversity: Diversity = none(),
     chunk: int | None = None,
+    remat: bool = False,
 ) -> Attack:
     """TIP-IM (Algorithm 1) and, with other parts, the methods it is compared with.
 
@@ -47,6 +48,8 @@ def tip_im(
       search: how the target is chosen.
       diversity: the random view whose gradient is taken.
       chunk: at most this many targets are pulled back or embedded at once; None for all together.
+      remat: keep no activations between the forward pass and the pull-backs; every chunk of pull-backs
+        repeats the forward pass. For memory, at the cost of time.
     """
 
     def init(problem: Problem) -> AttackState:
@@ -69,10 +72,11 @@ def tip_im(
 
         def look(key: jax.Array):
             view = diversity.sample(key)
-            embedding, pullback = jax.vjp(
-                lambda image: embed(params, diversity.apply(view, carried(problem, image))),
-                state.image,
-            )
+
+            def seen(image: jax.Array) -> jax.Array:
+                return embed(params, diversity.apply(view, carried(problem, image)))
+
+            embedding, pullback = jax.vjp(jax.checkpoint(seen) if remat else seen, state.image)
             return embedding, lambda cotangents: _mapped(
                 lambda c: pullback(c)[0], cotangents, chunk
             )

@@ -89,22 +89,41 @@ def crop_between(
       size: crop (height, width).
       canvas: image (height, width).
     """
-    source = np.asarray(to_landmarks, np.float64)
-    centre_s, centre_t = source.mean(0), np.asarray(landmarks, np.float64).mean(0)
-    scale = np.sum((source - centre_s) * (landmarks - centre_t)) / np.sum((source - centre_s) ** 2)
-    shift = centre_t - scale * centre_s
-    whole = np.round(shift).astype(int)
-    fits = np.all(whole >= 0) and np.all(whole[::-1] + size <= canvas)
-    if abs(scale - 1) < 1e-6 and np.allclose(shift, whole, atol=1e-4) and fits:
-        return lambda image: image[whole[1] : whole[1] + size[0], whole[0] : whole[0] + size[1]]
-    down = _interpolation(scale * np.arange(size[0]) + shift[1], canvas[0])
-    across = _interpolation(scale * np.arange(size[1]) + shift[0], canvas[1])
+    down, across = frame(landmarks, to_landmarks, size, canvas)
+    rows, columns = as_slice(down), as_slice(across)
+    if rows is not None and columns is not None:
+        return lambda image: image[rows, columns]
 
     def crop(image: jax.Array) -> jax.Array:
         rows = jnp.einsum("hH,HWc->hWc", down.astype(image.dtype), image)
         return jnp.einsum("wW,hWc->hwc", across.astype(image.dtype), rows)
 
     return crop
+
+
+def frame(
+    landmarks: np.ndarray,
+    to_landmarks: np.ndarray,
+    size: tuple[int, int],
+    canvas: tuple[int, int] = (CANVAS_SIZE, CANVAS_SIZE),
+) -> tuple[np.ndarray, np.ndarray]:
+    """The crop of `crop_between` as bilinear weights: of rows [h,H] and of columns [w,W]."""
+    source = np.asarray(to_landmarks, np.float64)
+    centre_s, centre_t = source.mean(0), np.asarray(landmarks, np.float64).mean(0)
+    scale = np.sum((source - centre_s) * (landmarks - centre_t)) / np.sum((source - centre_s) ** 2)
+    across, down = centre_t - scale * centre_s
+    return (
+        _interpolation(scale * np.arange(size[0]) + down, canvas[0]),
+        _interpolation(scale * np.arange(size[1]) + across, canvas[1]),
+    )
+
+
+def as_slice(weights: np.ndarray) -> slice | None:
+    """The slice that bilinear weights [n,N] amount to, or None if they are not whole pixels."""
+    first = int(weights[0].argmax())
+    whole = np.eye(weights.shape[1])[first : first + len(weights)]
+    same = whole.shape == weights.shape and np.allclose(weights, whole, atol=1e-4)
+    return slice(first, first + len(weights)) if same else None
 
 
 def _interpolation(coordinates: np.ndarray, length: int) -> np.ndarray:

@@ -125,6 +125,12 @@ def test_chunks_of_targets_change_nothing(world, name):
 
 
 @pytest.mark.usefixtures("x64", "quick_compile")
+def test_rematerialisation_changes_nothing(world):
+    whole = world.run(world.method("tip-im"), world.problem())
+    same(world.run(world.method("tip-im", chunk=3, remat=True), world.problem()), whole)
+
+
+@pytest.mark.usefixtures("x64", "quick_compile")
 def test_targets_shared_or_per_image(world):
     method = world.method("tip-im")
     shared, seen = world.run(method, world.problem())

@@ -261,3 +261,28 @@ def test_searches_that_are_not_due_are_branches_not_selections(world):
             )
         )(attack.initial_state(method, problem))
         assert str(program).count("cond[") == 1
+
+
+def test_shortlist_searches_the_targets_of_the_largest_reach(world):
+    problem = world.problem(12.0)
+    ranked = world.run(tip_im(world.embed, MI, search=search.reach(1)), problem, num_steps=1)[1]
+    best = np.argsort(-np.asarray(ranked["gains"][0]), axis=1)
+    for count in (1, 3):
+        method = tip_im(world.embed, MI, search=search.shortlist(search.exhaustive(), count))
+        _, seen = world.run(method, problem, **SHORT)
+        looked = ~np.isnan(np.asarray(seen["gains"]))
+        for image, order in enumerate(best):
+            expected = np.isin(np.arange(len(order)), order[:count])
+            np.testing.assert_array_equal(looked[:, image], np.tile(expected, (9, 1)))
+            assert set(np.asarray(seen["target"])[:, image]) <= set(order[:count].tolist())
+
+
+def test_a_shortlist_of_the_whole_pool_changes_nothing(world):
+    problem = world.problem(12.0)
+    count = len(world.targets)
+    for inner in (search.exhaustive, lambda: search.sticky(search.first_order(), 2)):
+        plain = world.run(tip_im(world.embed, MI, search=inner()), problem, **SHORT)
+        short = tip_im(world.embed, MI, search=search.shortlist(inner(), count))
+        listed = world.run(short, problem, **SHORT)
+        same(listed[0].image, plain[0].image)
+        np.testing.assert_array_equal(listed[1]["target"], plain[1]["target"])
