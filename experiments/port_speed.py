@@ -3,11 +3,13 @@
     python -m experiments.port_speed --workdir=results/port_speed
 
 float32, frozen weights drawn from the tensors' names, two processor cores for both. The two take
-turns and the median of the rounds counts. BatchNorms of the ports are folded, as `zoo.load` does; the
-PyTorch modules run as they are released. Needs the extra `parity` and the packages named at the head of
-tests/parity/test_parity.py; networks whose package is absent are left out.
+turns and the median of the rounds counts. Finished networks are kept in --workdir. BatchNorms of the ports
+are folded, as `zoo.load` does; the PyTorch modules run as they are released. Needs the extra `parity` and
+the packages named at the head of tests/parity/test_parity.py; networks whose package is absent are left
+out.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -127,15 +129,19 @@ def main(argv: list[str]) -> None:
     folder = results.prepare(
         _WORKDIR.value, {"networks": list(names), "batch": batch, "rounds": rounds, "cores": CORES}
     )
-    rows = []
+    kept = folder / "port_speed.json"
+    rows = json.loads(kept.read_text(encoding="utf-8"))["rows"] if kept.exists() else []
+    done = {row["network"] for row in rows}
     for name in names:
+        if name in done:
+            continue
         try:
             reference = REFERENCES[name]()
         except ModuleNotFoundError as error:
             print(f"{name} is left out: {error.name} is absent")
             continue
         rows.append(measure(name, reference, batch, rounds))
-        table = results.save(  # after every network, so that an interrupted run keeps its rows
+        results.save(  # after every network, so that an interrupted run goes on where it stopped
             *(folder, "port_speed", rows),
             unit="milliseconds per image, median",
             batch=batch,
@@ -144,7 +150,13 @@ def main(argv: list[str]) -> None:
             **results.machine(),
         )
         print(rows[-1], flush=True)
-    print(table)
+    print((folder / "port_speed.md").read_text(encoding="utf-8"))
+    ratios = {row["network"]: row["port / PyTorch"] for row in rows}
+    slowest = max(ratios, key=lambda name: ratios[name])
+    print(
+        f"port / PyTorch: median {np.median(list(ratios.values())):.2f}, "
+        f"largest {ratios[slowest]:.2f} ({slowest})"
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Where a package has the network, its code is used: frbench (IR-SE, iResNet, ResNet, MobileFaceNet),
 facenet-pytorch (InceptionResnetV1) and timm (EdgeNeXt, ViT blocks). The others are written here from
 their published descriptions, because no package has them: the MobileFaceNet of `conv1 … linear1`,
-Sphere20, and RobFR's MobileNets and ShuffleNets.
+Sphere20, RobFR's MobileNets and ShuffleNets, SFace and dlib's ResNet.
 """
 
 import contextlib
@@ -500,6 +500,115 @@ def shufflenet_v2(stem_stride: int) -> Reference:
     return Reference(_ShuffleNetV2(stem_stride), str)
 
 
+class _ChannelPReLU(nn.Module):
+    """PReLU whose slope has ONNX's shape [C,1,1]."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((features, 1, 1), 0.25))
+
+    def forward(self, x):
+        return F.prelu(x, self.gamma.flatten())
+
+
+class _SFace(nn.Module):
+    """OpenCV Zoo's SFace: MobileNetV1 blocks with PReLU, under the names of its ONNX file."""
+
+    def __init__(self):
+        super().__init__()
+        inputs, self.trunk = 32, nn.Sequential()
+        self._add("conv_1", 3, 32, 3, 1, 1)
+        for n, (outputs, stride) in enumerate(
+            ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
+             *((512, 1),) * 5, (1024, 2), (1024, 1)), start=2):  # fmt: skip
+            self._add(f"conv_{n}_dw", inputs, inputs, 3, stride, inputs)
+            self._add(f"conv_{n}", inputs, outputs, 1, 1, 1)
+            inputs = outputs
+        self.bn1 = nn.BatchNorm2d(1024, eps=2e-5)
+        self.pre_fc1 = nn.Linear(7 * 7 * 1024, 128)
+        self.fc1 = nn.BatchNorm1d(128, eps=2e-5)
+
+    def _add(self, name, inputs, outputs, size, stride, groups):
+        conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+        self.trunk.add_module(f"{name}_conv2d", conv)
+        self.trunk.add_module(f"{name}_batchnorm", nn.BatchNorm2d(outputs, eps=1e-3))
+        self.trunk.add_module(f"{name}_relu", _ChannelPReLU(outputs))
+
+    def forward(self, x):
+        return self.fc1(self.pre_fc1(self.bn1(self.trunk(x)).flatten(1)))
+
+
+def sface() -> Reference:
+    def released(name: str) -> str:
+        layer, _, field = name.removeprefix("trunk.").rpartition(".")
+        if layer in ("bn1", "fc1") or layer.endswith("batchnorm"):
+            field = {
+                "weight": "gamma",
+                "bias": "beta",
+                "running_mean": "moving_mean",
+                "running_var": "moving_var",
+            }.get(field, field)
+        return f"{layer}_{field}"
+
+    return Reference(_SFace(), released)
+
+
+class _DlibConv(nn.Module):
+    """A convolution with bias and its affine layer."""
+
+    def __init__(self, inputs, outputs, size, stride):
+        super().__init__()
+        self.con = nn.Conv2d(inputs, outputs, size, stride, size // 2 if stride == 1 else 0)
+        self.gamma, self.beta = (
+            nn.Parameter(torch.ones(outputs)),
+            nn.Parameter(torch.zeros(outputs)),
+        )
+
+    def forward(self, x):
+        return self.con(x) * self.gamma[:, None, None] + self.beta[:, None, None]
+
+
+class _DlibResNet(nn.Module):
+    """dlib's face recognition ResNet (dnn_face_recognition_ex.cpp)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, inputs = nn.ModuleList([_DlibConv(3, 32, 7, 2)]), 32
+        self.strides = []
+        for features, repeats in ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1)):
+            for i in range(repeats):
+                stride = 2 if i == 0 and len(self.layers) > 1 else 1
+                self.layers.append(_DlibConv(inputs, features, 3, stride))
+                self.layers.append(_DlibConv(features, features, 3, 1))
+                self.strides.append(stride)
+                inputs = features
+        self.fc = nn.Parameter(torch.zeros(inputs, 128))
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.layers[0](x)), 3, 2)
+        for n, stride in enumerate(self.strides):
+            y = self.layers[2 * n + 2](F.relu(self.layers[2 * n + 1](x)))
+            x = x if stride == 1 else F.avg_pool2d(x, 2)
+            shape = [max(a, b) for a, b in zip(x.shape, y.shape, strict=True)]
+            x = F.relu(self._padded(x, shape) + self._padded(y, shape))
+        return x.mean((2, 3)) @ self.fc
+
+    @staticmethod
+    def _padded(x, shape):
+        _, channels, height, width = (a - b for a, b in zip(shape, x.shape, strict=True))
+        return F.pad(x, (0, width, 0, height, 0, channels))
+
+
+def dlib_resnet29() -> Reference:
+    def released(name: str) -> str:
+        if name == "fc":
+            return "fc.0.weight"
+        _, number, *field = name.split(".")
+        return f"con.{number}.{field[1]}" if field[0] == "con" else f"affine.{number}.{field[0]}"
+
+    return Reference(_DlibResNet(), released)
+
+
 # architecture of `ports.architectures` -> its reference
 REFERENCES: dict[str, Callable[[], Reference]] = {
     "ir50": lambda: ir(50),
@@ -538,4 +647,6 @@ REFERENCES: dict[str, Callable[[], Reference]] = {
     "edgeface_xs_gamma_06": lambda: edgeface((32, 64, 100, 192), (3, 3, 9, 3), 4, 0.6),
     "edgeface_s_gamma_05": lambda: edgeface((48, 96, 160, 304), (3, 3, 9, 3), 8, 0.5),
     "edgeface_base": lambda: edgeface((80, 160, 288, 584), (3, 3, 9, 3), 8, None),
+    "sface": sface,
+    "dlib_resnet29": dlib_resnet29,
 }
