@@ -143,6 +143,16 @@ class Faces(NamedTuple):
     digests: tuple[str, ...]
     missing: tuple[tuple[str, str], ...]
 
+    def at(self, indices: np.ndarray) -> "Faces":
+        """Those at indices [n]."""
+        return Faces(
+            tuple(self.paths[i] for i in indices),
+            self.canvases[indices],
+            self.identities[indices],
+            tuple(self.digests[i] for i in indices),
+            self.missing,
+        )
+
 
 def faces(photos: Labelled, cache: Path) -> Faces:
     """Detects and aligns the main face of every photo, the results kept in `cache` by content."""

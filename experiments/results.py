@@ -34,8 +34,13 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
 
 def write(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
+    part.write_bytes(content)
     part.replace(path)
 
 
@@ -52,27 +57,33 @@ def save(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], **notes: An
     """Writes rows as NAME.json, NAME.csv and NAME.md; returns the Markdown table."""
     record = {"rows": [dict(row) for row in rows], **notes}
     write(folder / f"{name}.json", json.dumps(record, indent=1, default=str) + "\n")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer = csv.DictWriter(buffer, columns(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write(folder / f"{name}.csv", buffer.getvalue())
-    table = markdown(rows, columns)
+    table = markdown(rows)
     write(folder / f"{name}.md", table)
     return table
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Every key of the rows, in the order in which they come up."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def cell(value: Any) -> str:
+    """A value as tables show it."""
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table; numbers right-aligned."""
-
-    def cell(value: Any) -> str:
-        return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-    numeric = [all(isinstance(row.get(c, 0), int | float) for row in rows) for c in columns]
+    names = columns(rows)
+    numeric = [all(isinstance(row.get(c, 0), int | float | None) for row in rows) for c in names]
     lines = [
-        "| " + " | ".join(columns) + " |",
+        "| " + " | ".join(names) + " |",
         "|" + "|".join("---:" if n else "---" for n in numeric) + "|",
-        *("| " + " | ".join(cell(row.get(c, "")) for c in columns) + " |" for row in rows),
+        *("| " + " | ".join(cell(row.get(c, "")) for c in names) + " |" for row in rows),
     ]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,252 @@
+"""A protection by its name: what a row of a table is made with, part by part.
+
+    NAME      = CONTROL | [SOURCE/]PRESET | SOURCE/METHOD, then settings, then @PROBES
+    CONTROL   = unprotected, noise, blur, pixelate (`methods.CONTROLS`)
+    PRESET    = low, medium, high: the way of `tipim protect`, pasted into the photo and cropped anew
+    SOURCE    = a model, several joined by +, or `ensemble`
+    METHOD    = a name of `methods.METHODS`; `_untargeted` after it for dodging; a single-target method
+                goes for the target nearest to the clean photo, with `_best` after it for each in turn
+    settings  = :FIELD=VALUE of `methods.Setting`, :targets=N (the first N), :batch=N (of the batch MMD)
+
+for example `mobilefacenet_casia/tip_im:gamma=2:batch=50@100`, the first @PROBES evenly spaced ones.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import data, methods
+from experiments.methods import CONTROLS, Setting
+from ports import yunet, zoo
+from tipim_jax import batching, ensemble
+from tipim_jax.photos import engine
+from tipim_jax.photos.faces import align
+from tipim_jax.photos.files import read_photo
+from tipim_jax.photos.paste import FaceMask, paste
+from tipim_jax.photos.presets import PRESETS, Settings
+from tipim_jax.photos.targets import Targets
+
+SOURCES = {"ensemble": ("mobilefacenet_casia", "sface", "dlib")}
+BEST = "_best"
+
+
+class Name(NamedTuple):
+    """A protection's name, read.
+
+    Attributes:
+      text: the name without the number of probes.
+      surrogates: the source's models; () for a control.
+      method: control, preset or method.
+      setting: of a method.
+      targets: how many of the targets; None for all.
+      batch: images of a batch; None for the run's.
+      best: whether a single-target method is run on every target.
+      probes: how many; None for the run's.
+    """
+
+    text: str
+    surrogates: tuple[str, ...]
+    method: str
+    setting: Setting
+    targets: int | None
+    batch: int | None
+    best: bool
+    probes: int | None
+
+    @property
+    def folder(self) -> str:
+        """Where its cells are kept."""
+        return self.text.replace(":", ",")
+
+
+def named(text: str, setting: Setting = Setting()) -> Name:
+    """Reads a name.
+
+    Args:
+      text: see above.
+      setting: what the name does not say.
+
+    Raises:
+      ValueError: it does not follow the grammar; the message says where.
+    """
+    body, _, probes = text.partition("@")
+    head, *options = body.split(":")
+    source, _, method = head.rpartition("/")
+    counts: dict[str, int] = {}
+    for option in options:
+        field, _, value = option.partition("=")
+        if field in ("targets", "batch"):
+            counts[field] = _number(text, value, int)
+        elif field in Setting._fields:
+            kind = type(getattr(setting, field))
+            setting = setting._replace(**{field: _number(text, value, kind)})
+        else:
+            raise ValueError(
+                f"{text}: {field!r} is no setting; use targets, batch, {', '.join(Setting._fields)}"
+            )
+    best = method.endswith(BEST)
+    method = method.removesuffix(BEST)
+    if method in CONTROLS:
+        surrogates: tuple[str, ...] = ()
+    elif not source and method not in PRESETS:
+        raise ValueError(
+            f"{text!r} is no protection; use {', '.join([*CONTROLS, *PRESETS])}, or SOURCE/METHOD with a "
+            f"method out of {', '.join(methods.METHODS)}"
+        )
+    else:
+        surrogates = SOURCES.get(source, tuple(source.split("+")) if source else zoo.SURROGATES)
+    if method not in CONTROLS and method not in PRESETS:
+        own = methods.settled(method, setting)
+        if best and own.search != "fixed":
+            raise ValueError(f"{text}: {method} chooses among the targets itself; leave out {BEST}")
+    return Name(
+        body,
+        surrogates,
+        method,
+        setting,
+        counts.get("targets"),
+        counts.get("batch"),
+        best,
+        _number(text, probes, int) if probes else None,
+    )
+
+
+def _number(text: str, value: str, kind: type) -> Any:
+    try:
+        return value.lower() in ("1", "true") if kind is bool else kind(value)
+    except ValueError:
+        raise ValueError(f"{text}: {value!r} is not a {kind.__name__}") from None
+
+
+class Subjects(NamedTuple):
+    """Who is protected.
+
+    Attributes:
+      faces: the aligned photos.
+      target_names: [T].
+      targets: recogniser -> [T,D] their embeddings.
+    """
+
+    faces: data.Faces
+    target_names: tuple[str, ...]
+    targets: Mapping[str, np.ndarray]
+
+    def joined(self, surrogates: Sequence[str]) -> np.ndarray:
+        """[T,D] targets as the ensemble of these surrogates joins them."""
+        return Targets(self.target_names, self.targets).joined(surrogates, _weights(surrogates))
+
+
+def _weights(surrogates: Sequence[str]) -> list[float]:
+    return [engine.WEIGHTS.get(name, 1.0) for name in surrogates]
+
+
+@cache
+def _combined(surrogates: tuple[str, ...]) -> ensemble.Ensemble:
+    return ensemble.combine([zoo.load(name) for name in surrogates], _weights(surrogates))
+
+
+Make = Callable[
+    [np.ndarray], np.ndarray
+]  # indices [n] of the faces -> canvases [n,V,160,160,3] uint8
+
+
+def maker(
+    name: Name,
+    subjects: Subjects,
+    batch_size: int,
+    seed: int,
+    presets: Mapping[str, Settings] = PRESETS,
+) -> Make:
+    """What makes the parts of a protection; models are loaded and compiled when the first is asked for.
+
+    Args:
+      name: from `named`.
+      subjects: who is protected; of a single-target method run on all targets V is T, otherwise 1.
+      batch_size: faces attacked at once; a part may hold no more.
+      seed: of all randomness.
+      presets: the settings of the presets.
+    """
+    if name.method in CONTROLS:
+        return _controlled(name, subjects, seed)
+    if name.method in presets:
+        settings = presets[name.method]._replace(batch_size=batch_size, seed=seed)
+        return _as_protect_does(name, subjects, settings)
+    return _attacked(name, subjects, name.batch or batch_size, seed)
+
+
+def _controlled(name: Name, subjects: Subjects, seed: int) -> Make:
+    def make(indices: np.ndarray) -> np.ndarray:
+        canvases = subjects.faces.canvases[indices]
+        keys = methods.keys(canvases, seed)
+        return methods.control(name.method, canvases, keys, name.setting.epsilon)[:, None]
+
+    return make
+
+
+def _attacked(name: Name, subjects: Subjects, batch_size: int, seed: int) -> Make:
+    @cache
+    def prepared() -> tuple[methods.Method, ensemble.Ensemble, np.ndarray]:
+        combined = _combined(name.surrogates)
+        targets = subjects.joined(name.surrogates)[: name.targets]
+        return methods.compose(name.method, combined.embed, name.setting), combined, targets
+
+    def make(indices: np.ndarray) -> np.ndarray:
+        method, combined, targets = prepared()
+        canvases = subjects.faces.canvases[indices]
+
+        def protected(targets: np.ndarray, index: int = 0) -> np.ndarray:
+            keys = methods.keys(canvases, seed, index)
+            return methods.protect(method, combined, canvases, targets, keys, batch_size)
+
+        if not method.single:
+            return protected(targets)[:, None]
+        if name.best:
+            variants = [protected(targets[i : i + 1], i) for i in range(len(targets))]
+            return np.stack(variants, axis=1)
+        clean = _embedded(combined, canvases, batch_size)
+        nearest = np.argmax(clean @ targets.T, axis=1)  # all have unit norm
+        return protected(targets[nearest][:, None])[:, None]
+
+    return make
+
+
+def _embedded(combined: ensemble.Ensemble, canvases: np.ndarray, batch_size: int) -> np.ndarray:
+    padded, _ = batching.pad(canvases, batch_size)
+    images = jax.numpy.asarray(padded, jax.numpy.float32)
+    return np.asarray(_embed_all(combined.embed, combined.params, images))[: len(canvases)]
+
+
+_embed_all = jax.jit(
+    lambda embed, params, images: jax.vmap(embed, (None, 0))(params, images), static_argnums=0
+)
+
+
+def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make:
+    """Mask on the aligned face, pasted into the photo, and the photo cropped anew."""
+
+    @cache
+    def prepared() -> tuple[engine.Engine, Any]:
+        targets = Targets(subjects.target_names, subjects.targets)
+        return engine.build(name.surrogates, targets, settings), yunet.load()
+
+    def make(indices: np.ndarray) -> np.ndarray:
+        made, detector = prepared()
+        photos = [read_photo(subjects.faces.paths[i]).pixels for i in indices]
+        found = [data.main_face(detector, pixels) for pixels in photos]
+        masks = engine.protect(
+            made,
+            [face.canvas for face in found],
+            [face.scale for face in found],
+            [batching.content_key(settings.seed, pixels.tobytes()) for pixels in photos],
+        )
+        protected = []
+        for pixels, face, mask in zip(photos, found, masks.masks, strict=True):
+            pasted = paste(pixels, [FaceMask(mask, face.matrix)], settings.epsilon)
+            again = align(pasted, face.landmarks, face.box).canvas
+            protected.append(np.rint(again).astype(np.uint8))
+        return np.stack(protected)[:, None]
+
+    return make

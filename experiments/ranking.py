@@ -1,0 +1,89 @@
+"""The paper's identification bench: a protocol's photos aligned and embedded, and who is found in it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import data
+from tipim_jax import metrics
+from tipim_jax.photos import verify
+
+DEPTHS = (1, 5)
+T, UT = "T", "UT"
+MEASURES = tuple(f"Rank-{n}-{kind}" for kind in (T, UT) for n in DEPTHS)
+
+
+class Bench(NamedTuple):
+    """Everything a row is measured with: embeddings are recogniser -> array."""
+
+    protocol: data.Protocol
+    probes: data.Faces
+    gallery: data.Faces
+    targets: data.Faces
+    judges: tuple[verify.Verifier, ...]
+    gallery_embeddings: Mapping[str, np.ndarray]
+    target_embeddings: Mapping[str, np.ndarray]
+
+    @property
+    def missing(self) -> list[list[str]]:
+        """Photos without a face, and why."""
+        parts = (self.probes, self.gallery, self.targets)
+        return [list(item) for part in parts for item in part.missing]
+
+
+def bench(protocol: data.Protocol, models: Sequence[str] | None, cache: Path) -> Bench:
+    """Aligns and embeds the photos of a protocol.
+
+    Args:
+      protocol: the photos.
+      models: recognisers that judge, those of the surrogates among them; all that are here by default.
+      cache: where canvases and embeddings are kept.
+    """
+    judges = tuple(verify.verifiers(models))
+    gallery = data.faces(protocol.gallery, cache)
+    targets = data.faces(protocol.targets, cache)
+    return Bench(
+        protocol,
+        data.faces(protocol.probes, cache),
+        gallery,
+        targets,
+        judges,
+        {judge.name: data.embeddings(judge, gallery, cache) for judge in judges},
+        {judge.name: data.embeddings(judge, targets, cache) for judge in judges},
+    )
+
+
+def found(
+    bench: Bench, judge: verify.Verifier, canvases: np.ndarray, identities: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What one recogniser finds: measure -> [P,V] bool, for canvases [P,V,160,160,3] of identities [P].
+
+    V are variants of the protection of one photo, such as one for each target.
+    """
+    variants = canvases.shape[1]
+    embedded = verify.embed_canvases(judge, canvases.reshape(-1, *canvases.shape[2:]))
+    ranks = metrics.rank(
+        embedded @ bench.gallery_embeddings[judge.name].T,
+        bench.gallery.identities,
+        np.repeat(identities, variants),
+        np.unique(bench.targets.identities),
+        DEPTHS,
+    )
+    return {
+        f"Rank-{n}-{kind}": hits[n].reshape(-1, variants)
+        for kind, hits in ((T, ranks.targeted), (UT, ranks.untargeted))
+        for n in DEPTHS
+    }
+
+
+def quality(clean: np.ndarray, canvases: np.ndarray) -> dict[str, np.ndarray]:
+    """PSNR and SSIM [P] of canvases [P,V,160,160,3], means over the V variants."""
+
+    def mean(measure) -> np.ndarray:
+        return np.array(
+            [np.mean([measure(real, x) for x in made]) for real, made in zip(clean, canvases)]
+        )
+
+    return {"PSNR": mean(metrics.psnr), "SSIM": mean(metrics.ssim)}
