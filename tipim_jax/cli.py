@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -140,7 +141,7 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     goals = _targets(options, detector, surrogates)
     out = prepare_output(options.out)
     made = engine.build(surrogates, goals, settings)
-    tools = Tools(detector, made, verify.verifiers())
+    tools = Tools(partial(find_faces.find, detector), made, verify.verifiers())
 
     seconds = 0.0
     with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:

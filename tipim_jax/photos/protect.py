@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from tipim_jax import metrics
@@ -22,6 +21,7 @@ from tipim_jax.photos.report import face_pictures
 from tipim_jax.photos.results import FaceResult, Match, PhotoResult
 from tipim_jax.photos.verify import Verifier, embeddings
 
+Find = Callable[[np.ndarray], list[Face]]
 PACKAGES = ("tipim-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
 
@@ -38,27 +38,45 @@ class Tools(NamedTuple):
     """What the path needs, loaded once.
 
     Attributes:
-      detector: parameters of `ports.yunet`.
+      find: photo [H,W,3] uint8 -> its faces, the largest first (`faces.find` with a detector).
       engine: makes the masks.
       verifiers: recognisers that judge the saved files.
     """
 
-    detector: Any
+    find: Find
     engine: Engine
     verifiers: Sequence[Verifier]
 
 
-class _Work(NamedTuple):
-    """A photo on its way; `masks` fills up while its faces pass through batches."""
+class Work(NamedTuple):
+    """A photo on its way; `masks` fills up while its faces pass through batches.
 
-    job: Job
+    Attributes:
+      photo: as read.
+      faces: in the order found.
+      masks: face -> (mask [160,160,3] in pixel levels, name of its target).
+    """
+
     photo: Photo
     faces: list[Face]
-    masks: dict[int, tuple[np.ndarray, str]]  # face -> (mask, name of its target)
+    masks: dict[int, tuple[np.ndarray, str]]
 
     @property
     def wanted(self) -> list[int]:
         return [i for i, face in enumerate(self.faces) if not face.small]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every wanted face has its mask."""
+        return len(self.masks) == len(self.wanted)
+
+    @property
+    def nothing(self) -> str:
+        """Why there is nothing to protect; empty if there is."""
+        if self.wanted:
+            return ""
+        reason = "every face is too small" if self.faces else "no face was found"
+        return f"{reason}; nothing to protect"
 
 
 class Attacked(NamedTuple):
@@ -66,6 +84,36 @@ class Attacked(NamedTuple):
 
     seconds: float
     faces: int
+
+
+def start(find: Find, photo: Photo, *, largest_only: bool = False) -> Work:
+    """A photo with its faces found and aligned."""
+    faces = find(photo.pixels)
+    return Work(photo, faces[:1] if largest_only else faces, {})
+
+
+def attack_batch(engine: Engine, batch: Sequence[tuple[Work, int]]) -> Attacked:
+    """Makes the masks of up to `engine.capacity` faces, given as (photo, number of its face)."""
+    faces = [work.faces[i] for work, i in batch]
+    masks = engines.protect(
+        engine,
+        [face.canvas for face in faces],
+        [face.scale for face in faces],
+        [content_key(engine.settings.seed, work.photo.pixels.tobytes(), i) for work, i in batch],
+    )
+    for (work, i), mask, target in zip(batch, masks.masks, masks.targets, strict=True):
+        work.masks[i] = (mask, engine.target_names[int(target)])
+    return Attacked(masks.seconds, len(batch))
+
+
+def pasted(work: Work, epsilon: float) -> np.ndarray:
+    """[H,W,3] uint8, the photo with the masks of its faces.
+
+    Raises:
+      ValueError: as `paste.paste`.
+    """
+    masks = [FaceMask(work.masks[i][0], work.faces[i].matrix) for i in work.wanted]
+    return paste(work.photo.pixels, masks, epsilon)
 
 
 def protect_photos(
@@ -96,90 +144,82 @@ def protect_photos(
     Yields:
       A result per job, as they are finished, in order.
     """
-    size = tools.engine.settings.batch_size
-    waiting: deque[_Work | PhotoResult] = deque()
-    queue: deque[tuple[_Work, int]] = deque()
-
-    def run_batch() -> None:
-        batch = [queue.popleft() for _ in range(min(size, len(queue)))]
-        keys = [_key(tools, work, i) for work, i in batch]
-        batch_faces = [work.faces[i] for work, i in batch]
-        masks = engines.protect(
-            tools.engine,
-            [face.canvas for face in batch_faces],
-            [face.scale for face in batch_faces],
-            keys,
-        )
-        for (work, i), mask, target in zip(batch, masks.masks, masks.targets, strict=True):
-            work.masks[i] = (mask, tools.engine.target_names[int(target)])
-        attacked(Attacked(masks.seconds, len(batch)))
+    size = tools.engine.capacity
+    waiting: deque[tuple[Job, Work] | PhotoResult] = deque()
+    queue: deque[tuple[Work, int]] = deque()
 
     def finished(flush: bool) -> Iterator[PhotoResult]:
         while queue and (flush or len(queue) >= size):
-            run_batch()
+            batch = [queue.popleft() for _ in range(min(size, len(queue)))]
+            attacked(attack_batch(tools.engine, batch))
         while waiting:
-            work = waiting[0]
-            if isinstance(work, _Work):
-                if len(work.masks) < len(work.wanted):
+            first = waiting[0]
+            if not isinstance(first, PhotoResult):
+                job, work = first
+                if not work.ready:
                     return
-                work = _finish(tools, work, out, saving, pictures)
+                first = _finish(tools, job, work, out, saving, pictures)
             waiting.popleft()
-            yield work
+            yield first
 
     for job in jobs:
         try:
-            photo = read_photo(job.source)
-            faces = find_faces.find(tools.detector, photo.pixels)
-            work = _Work(job, photo, faces[:1] if largest_only else faces, {})
+            work = start(tools.find, read_photo(job.source), largest_only=largest_only)
             queue.extend((work, i) for i in work.wanted)
-            waiting.append(work)
+            waiting.append((job, work))
         except PhotoError as error:
             waiting.append(PhotoResult(job.source, error=str(error)))
         yield from finished(flush=False)
     yield from finished(flush=True)
 
 
-def _key(tools: Tools, work: _Work, face: int) -> jax.Array:
-    return content_key(tools.engine.settings.seed, work.photo.pixels.tobytes(), face)
-
-
-def _finish(tools: Tools, work: _Work, out: Path, saving: Saving, pictures: bool) -> PhotoResult:
+def _finish(
+    tools: Tools, job: Job, work: Work, out: Path, saving: Saving, pictures: bool
+) -> PhotoResult:
     """Paste, save, read back, verify."""
-    job, photo = work.job, work.photo
-    if not work.wanted:
-        reason = "no face was found" if not work.faces else "every face is too small"
-        return PhotoResult(
-            job.source, faces=_left_alone(work), error=f"{reason}; nothing to protect"
-        )
-    masks = [FaceMask(work.masks[i][0], work.faces[i].matrix) for i in work.wanted]
-    protected = paste(photo.pixels, masks, tools.engine.settings.epsilon)
+    if work.nothing:
+        return PhotoResult(job.source, faces=left_alone(work), error=work.nothing)
     path = out / job.output
     try:
-        notes = write_photo(photo, protected, path, **saving._asdict())
-        saved = read_photo(path)
-        judged = judge(tools, photo, saved, [work.faces[i] for i in work.wanted], saving)
+        protected = pasted(work, tools.engine.settings.epsilon)
+        notes = write_photo(work.photo, protected, path, **saving._asdict())
+        faces, lost = examine(tools, work, read_photo(path), saving, pictures=pictures)
     except PhotoError as error:
         return PhotoResult(job.source, error=str(error))
-    results = list(_left_alone(work))
+    return PhotoResult(job.source, path, faces, notes=(*work.photo.notes, *notes, *lost))
+
+
+def left_alone(work: Work) -> tuple[FaceResult, ...]:
+    """The results of faces that are left as they are."""
+    text = f"smaller than {find_faces.SMALLEST} pixels"
+    return tuple(FaceResult(box=face.box, matches={}, skipped=text) for face in work.faces)
+
+
+def examine(
+    tools: Tools, work: Work, saved: Photo, saving: Saving, *, pictures: bool = False
+) -> tuple[tuple[FaceResult, ...], tuple[str, ...]]:
+    """The results of all faces, measured on the saved file as read back, and notes for the user.
+
+    Raises:
+      PhotoError: as `judge`.
+    """
+    before = work.photo.pixels
+    judged = judge(tools, work.photo, saved, [work.faces[i] for i in work.wanted], saving)
+    results, notes = list(left_alone(work)), []
     for i, matches, lost in zip(work.wanted, judged.matches, judged.lost, strict=True):
-        face = work.faces[i]
-        psnr, ssim = _quality(photo.pixels, saved.pixels, face.box)
+        box = work.faces[i].box
+        psnr, ssim = _quality(before, saved.pixels, box)
         results[i] = FaceResult(
-            box=face.box,
+            box=box,
             matches=matches,
             psnr=psnr,
             ssim=ssim,
             target=work.masks[i][1],
-            pictures=face_pictures(photo.pixels, saved.pixels, face.box) if pictures else None,
+            pictures=face_pictures(before, saved.pixels, box) if pictures else None,
         )
         if lost:
-            notes = (*notes, f"face {i + 1} is no longer detected; judged where it was before")
-    return PhotoResult(job.source, path, tuple(results), notes=(*photo.notes, *notes))
-
-
-def _left_alone(work: _Work) -> tuple[FaceResult, ...]:
-    text = f"smaller than {find_faces.SMALLEST} pixels"
-    return tuple(FaceResult(box=face.box, matches={}, skipped=text) for face in work.faces)
+            notes.append(f"face {i + 1} is no longer detected; judged where it was before")
+    return tuple(results), tuple(notes)
 
 
 class Judged(NamedTuple):
@@ -201,8 +241,8 @@ def judge(
       PhotoError: the original cannot be encoded in this way.
     """
     data, _ = encode(original, original.pixels, **_encoding(saving))
-    plain, _ = _found_again(tools.detector, decode(data).pixels, faces)
-    after, lost = _found_again(tools.detector, saved.pixels, faces)
+    plain, _ = _found_again(tools.find, decode(data).pixels, faces)
+    after, lost = _found_again(tools.find, saved.pixels, faces)
     matches: list[dict[str, Match]] = [{} for _ in faces]
     for verifier in tools.verifiers:
         # all at once: embeddings are computed in batches of a fixed size
@@ -218,9 +258,9 @@ def _encoding(saving: Saving) -> dict[str, Any]:
 
 
 def _found_again(
-    detector: Any, pixels: np.ndarray, faces: Sequence[Face]
+    find: Find, pixels: np.ndarray, faces: Sequence[Face]
 ) -> tuple[list[Face], list[bool]]:
-    found = find_faces.find(detector, pixels)
+    found = find(pixels)
     again = [find_faces.same_place(found, face.landmarks) for face in faces]
     lost = [face is None for face in again]
     return [
