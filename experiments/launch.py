@@ -1,16 +1,15 @@
-"""What launches share: flags, the frozen config of a run, and the protections it measures."""
+"""What launches share: their flags, and a run begun from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from absl import app, flags
 
-from experiments import cells, data, protections, ranking, results
-from experiments.protections import Name, Subjects
+from experiments import data, results
+from experiments.protections import Name
+from experiments.runs import Run
 from ports import zoo
-from tipim_jax.photos.presets import PRESETS, Settings
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Identity folder, person/photo.")
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Manifest of the photos below it.")
@@ -24,55 +23,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; results/NAME 
 _CACHE = flags.DEFINE_string("cache", "results/cache", "Where aligned faces are kept.")
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
 
-# What --quick runs protections with: enough to see that everything works, too little to judge by.
-QUICK_STEPS = 2
 
-
-class Launch(NamedTuple):
-    """One run of an experiment.
-
-    Attributes:
-      name: of the experiment.
-      protocol: the photos.
-      workdir, cache: folders.
-      models: recognisers that judge; None for all.
-      probes: how many of the probes.
-      batch_size: faces attacked at once.
-      seed: of all randomness.
-      quick: whether this is the smallest honest run.
-    """
-
-    name: str
-    protocol: data.Protocol
-    workdir: Path
-    cache: Path
-    models: list[str] | None
-    probes: int
-    batch_size: int
-    seed: int
-    quick: bool
-
-    @property
-    def presets(self) -> Mapping[str, Settings]:
-        """The presets, of few steps in a quick run."""
-        if not self.quick:
-            return PRESETS
-        return {name: preset._replace(steps=QUICK_STEPS) for name, preset in PRESETS.items()}
-
-    def named(self, rows: Sequence[str]) -> list[Name]:
-        """The protections of these names.
-
-        Raises:
-          app.UsageError: one of them is not understood.
-        """
-        setting = protections.Setting(steps=QUICK_STEPS if self.quick else 50)
-        try:
-            return [protections.named(row, setting) for row in rows]
-        except ValueError as error:
-            raise app.UsageError(str(error)) from error
-
-
-def begin(name: str, **config: Any) -> Launch:
+def begin(name: str, **config: Any) -> Run:
     """Reads the common flags, makes the folder, prints and keeps the frozen config.
 
     The rows that a run measures are not part of it: more may be added to the same folder.
@@ -96,8 +48,7 @@ def begin(name: str, **config: Any) -> Launch:
         workdir = results.prepare(_WORKDIR.value or f"results/{name}", frozen)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
-    return Launch(
-        name,
+    return Run(
         protocol,
         workdir,
         Path(_CACHE.value),
@@ -109,63 +60,13 @@ def begin(name: str, **config: Any) -> Launch:
     )
 
 
-class Row(NamedTuple):
-    """A protection of some probes, made and kept part by part.
+def named(run: Run, rows: Iterable[str]) -> dict[str, Name]:
+    """The protections that a flag names.
 
-    Attributes:
-      name: the protection.
-      probes: [P] indices of the bench's probes.
-      clean: [P,160,160,3] uint8.
-      canvases: [P,V,160,160,3] uint8, protected.
+    Raises:
+      app.UsageError: one of them is not understood.
     """
-
-    name: Name
-    probes: np.ndarray
-    clean: np.ndarray
-    canvases: np.ndarray
-
-    @property
-    def cell(self) -> str:
-        """The folder of its cells."""
-        return f"{self.name.folder}@{len(self.probes)}"
-
-
-def protect(launch: Launch, bench: ranking.Bench, name: Name) -> Row:
-    """Makes a protection of a bench's probes, or finds what was made of it already."""
-    total = len(bench.probes.paths)
-    count = min(name.probes or launch.probes, total)
-    chosen = np.unique(np.arange(count) * total // count)
-    subjects = Subjects(
-        bench.probes.at(chosen),
-        tuple(str(target) for target in bench.targets.identities),
-        bench.target_embeddings,
-    )
-    make = protections.maker(name, subjects, launch.batch_size, launch.seed, launch.presets)
-    made = cells.in_parts(
-        launch.workdir,
-        f"{name.folder}@{count}",
-        count,
-        name.batch or launch.batch_size,
-        lambda indices: {"canvases": make(indices)},
-    )
-    return Row(name, chosen, subjects.faces.canvases, made["canvases"])
-
-
-def judged(launch: Launch, bench: ranking.Bench, row: Row) -> dict[str, dict[str, np.ndarray]]:
-    """What every recogniser finds: recogniser -> measure -> [P,V] bool, kept."""
-    identities = bench.probes.identities[row.probes]
-    return {
-        judge.name: cells.kept(
-            launch.workdir,
-            f"{row.cell}/on {judge.name}",
-            lambda judge=judge: ranking.found(bench, judge, row.canvases, identities),  # type: ignore[misc]
-        )
-        for judge in bench.judges
-    }
-
-
-def quality(launch: Launch, row: Row) -> dict[str, np.ndarray]:
-    """PSNR and SSIM [P] of a protection, kept."""
-    return cells.kept(
-        launch.workdir, f"{row.cell}/quality", lambda: ranking.quality(row.clean, row.canvases)
-    )
+    try:
+        return run.named(rows)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error

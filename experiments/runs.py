@@ -1,0 +1,133 @@
+"""A run: where it keeps what it made, and the protections of a bench's probes that it makes or finds."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import cells, data, protections, ranking
+from experiments.methods import Setting
+from experiments.protections import Name, Subjects
+from tipim_jax.photos.presets import PRESETS, Settings
+
+# What --quick runs protections with: enough to see that everything works, too little to judge by.
+QUICK_STEPS = 2
+
+
+class Run(NamedTuple):
+    """One run of an experiment.
+
+    Attributes:
+      protocol: the photos.
+      workdir, cache: folders.
+      models: recognisers that judge; None for all.
+      probes: how many of the probes.
+      batch_size: faces attacked at once.
+      seed: of all randomness.
+      quick: whether this is the smallest honest run.
+    """
+
+    protocol: data.Protocol
+    workdir: Path
+    cache: Path
+    models: list[str] | None
+    probes: int
+    batch_size: int
+    seed: int
+    quick: bool
+
+    @property
+    def presets(self) -> Mapping[str, Settings]:
+        """The presets, of few steps in a quick run."""
+        if not self.quick:
+            return PRESETS
+        return {name: preset._replace(steps=QUICK_STEPS) for name, preset in PRESETS.items()}
+
+    def named(self, rows: Iterable[str]) -> dict[str, Name]:
+        """The protections of these names.
+
+        Raises:
+          ValueError: one of them is not understood.
+        """
+        setting = Setting(steps=QUICK_STEPS) if self.quick else Setting()
+        return {row: protections.named(row, setting) for row in rows}
+
+
+class Row(NamedTuple):
+    """A protection of some probes, made and kept part by part.
+
+    Attributes:
+      name: the protection.
+      probes: [P] indices of the bench's probes.
+      clean: [P,160,160,3] uint8.
+      canvases: [P,V,160,160,3] uint8, protected.
+    """
+
+    name: Name
+    probes: np.ndarray
+    clean: np.ndarray
+    canvases: np.ndarray
+
+    @property
+    def cell(self) -> str:
+        """The folder of its cells."""
+        return f"{self.name.folder}@{len(self.probes)}"
+
+
+def protect(run: Run, bench: ranking.Bench, name: Name) -> Row:
+    """Makes a protection of a bench's probes, or finds what was made of it already."""
+    total = len(bench.probes.paths)
+    count = min(name.probes or run.probes, total)
+    chosen = np.unique(np.arange(count) * total // count)
+    subjects = Subjects(
+        bench.probes.at(chosen),
+        tuple(str(target) for target in bench.targets.identities),
+        bench.target_embeddings,
+    )
+    make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
+    made = cells.in_parts(
+        run.workdir,
+        f"{name.folder}@{count}",
+        count,
+        name.batch or run.batch_size,
+        lambda indices: {"canvases": make(indices)},
+    )
+    return Row(name, chosen, subjects.faces.canvases, made["canvases"])
+
+
+Found = Mapping[str, Mapping[str, np.ndarray]]  # recogniser -> measure -> [P,V] bool
+
+
+class Measured(NamedTuple):
+    """A row with what recognisers find, and PSNR and SSIM [P]."""
+
+    row: Row
+    found: Found
+    quality: Mapping[str, np.ndarray]
+
+
+def measured(run: Run, bench: ranking.Bench, name: Name) -> Measured:
+    """A protection made and judged; every recogniser's judgement is a cell of its own."""
+    row = protect(run, bench, name)
+    return Measured(row, judged(run, bench, row.cell, row), quality(run, row))
+
+
+def judged(run: Run, bench: ranking.Bench, cell: str, row: Row) -> Found:
+    """What every recogniser finds, kept below `cell`."""
+    identities = bench.probes.identities[row.probes]
+    return {
+        judge.name: cells.kept(
+            run.workdir,
+            f"{cell}/on {judge.name}",
+            lambda judge=judge: ranking.found(bench, judge, row.canvases, identities),  # type: ignore[misc]
+        )
+        for judge in bench.judges
+    }
+
+
+def quality(run: Run, row: Row) -> dict[str, np.ndarray]:
+    """PSNR and SSIM [P] of a protection, kept."""
+    return cells.kept(
+        run.workdir, f"{row.cell}/quality", lambda: ranking.quality(row.clean, row.canvases)
+    )
