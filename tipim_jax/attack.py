@@ -19,7 +19,7 @@ from tipim_jax.diversity import Diversity, none
 from tipim_jax.gains import Gain
 from tipim_jax.objectives import Objective, identity_loss
 from tipim_jax.search import IMAGES_AXIS, Context, Search, exhaustive
-from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step, carried
+from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step, Witnesses, carried
 
 Project = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Record = Callable[[Step], Any]
@@ -179,6 +179,7 @@ def run(
     gamma: float = 0.0,
     mask: jax.Array | None = None,
     record: Record = progress,
+    witnesses: Witnesses = Witnesses(),
 ) -> tuple[AttackState, Any]:
     """Runs an attack on a batch: one compiled scan, `state` is donated.
 
@@ -192,6 +193,7 @@ def run(
       gamma: weight of the batch MMD (Eq. 4), whose gradient is the only thing images of a batch share.
       mask: [B] which images are real and not padding; all by default. Padding must not enter the MMD.
       record: `Step` of one image -> what to stack; whatever it does not return is not computed.
+      witnesses: recognisers that only `record` gets to see; their `sources` are K × [B,D_k].
 
     Returns:
       The final state [B, ...] and the records, each [N, B, ...].
@@ -203,14 +205,16 @@ def run(
         else:
             value, gradient = jnp.zeros((), state.image.dtype), jnp.zeros_like(state.image)
 
-        def update_and_record(key, state, problem, gradient):
+        def update_and_record(key, state, problem, gradient, sources):
             key = jax.random.fold_in(key, step)
             extra = (gamma * value, gamma * gradient)
             state, info = attack.update(params, key, step, state, problem, extra)
+            watching = witnesses._replace(sources=sources)
+            info = info._replace(number=step, params=params, problem=problem, witnesses=watching)
             return state, record(info)
 
         mapped = jax.vmap(update_and_record, axis_name=IMAGES_AXIS)
-        return mapped(keys, state, problem, gradient)
+        return mapped(keys, state, problem, gradient, witnesses.sources)
 
     return lax.scan(one_step, state, jnp.arange(num_steps))
 

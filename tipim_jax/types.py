@@ -93,6 +93,20 @@ class Choice(NamedTuple):
     memory: PyTree
 
 
+class Witnesses(NamedTuple):
+    """What K recognisers that watch an attack without taking part in it know of one image.
+
+    Attributes:
+      params: K parameter trees.
+      sources: K × [D_k] embedding of the real photo; the only part with a batch axis in `attack.run`.
+      targets: K × [T,D_k] embeddings of the allowed identities.
+    """
+
+    params: tuple[PyTree, ...] = ()
+    sources: tuple[jax.Array, ...] = ()
+    targets: tuple[jax.Array, ...] = ()
+
+
 class Step(NamedTuple):
     """One step of an attack on one image, for whoever watches (`attack.run(record=...)`).
 
@@ -102,6 +116,8 @@ class Step(NamedTuple):
       embedding: [D] embedding of the (diversified) image before the step.
       losses: [T] identity loss to every target at that embedding, plus `naturalness`.
       naturalness: [] γ · MMD of the batch, 0 without it.
+      number, params, problem, witnesses: [] the step from 0, and what `attack.run` was given; it fills
+        them in.
     """
 
     before: AttackState
@@ -110,6 +126,10 @@ class Step(NamedTuple):
     embedding: jax.Array
     losses: jax.Array
     naturalness: jax.Array
+    number: jax.Array | None = None
+    params: PyTree = None
+    problem: Problem | None = None
+    witnesses: Witnesses = Witnesses()
 
 
 class Attack(NamedTuple):
