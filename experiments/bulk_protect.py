@@ -1,0 +1,286 @@
+"""Protects photos by the million: sharded over devices and processes, resumable, each exactly once.
+
+    python -m experiments.bulk_protect --input=PHOTOS --out=PROTECTED --workdir=STATE
+
+`--input` is a folder tree, a manifest (.parquet or .csv with a column `photo`, paths below --input_root),
+ArrayRecord files of encoded photos (a comma-separated list or a pattern ending in `.array_record`), or
+`tfds:NAME[:SPLIT]`. The same command again goes on where the last one ended, with any number of processes.
+docs/bulk.md says what is guaranteed and how to launch it on many hosts. --quick protects the demo photos.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from absl import app, flags, logging
+
+from ports import yunet, zoo
+from tipim_jax.bulk import (
+    cluster,
+    pipeline,
+    places,
+    progress,
+    record,
+    rows,
+    sinks,
+    sources,
+    summary,
+    telemetry,
+)
+from tipim_jax.bulk.pipeline import Job, Threads
+from tipim_jax.bulk.places import Place
+from tipim_jax.bulk.sources import Source
+from tipim_jax.bulk.work import Mine, Shards
+from tipim_jax.photos import demo, engine, presets, targets, verify
+from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.files import check_quality
+from tipim_jax.photos.presets import Settings
+from tipim_jax.photos.protect import Saving, Tools, versions
+
+_INPUT = flags.DEFINE_string("input", None, "Folder, manifest, *.array_record or tfds:NAME.")
+_INPUT_ROOT = flags.DEFINE_string("input_root", "", "Folder that a manifest's paths are below.")
+_OUT = flags.DEFINE_string("out", None, "Where photos, rows and the job's record go.")
+_SINK = flags.DEFINE_enum("sink", "folder", ["folder", "array_record"], "Kind of output.")
+_WORKDIR = flags.DEFINE_string("workdir", "results/bulk", "Checkpoints and metrics; shared.")
+_SHARD_SIZE = flags.DEFINE_integer("shard_size", 64, "Photos published together.")
+_STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
+_EPSILON = flags.DEFINE_float("epsilon", None, "Hard cap on the change of any pixel.")
+_STEPS = flags.DEFINE_integer("steps", None, "Iterations; of the preset by default.")
+_GAMMA = flags.DEFINE_float("gamma", 0.0, "Batch MMD; masks then depend on their batch.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of all randomness.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces that a device attacks at once.")
+_SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers to attack.")
+_TARGETS = flags.DEFINE_string("targets", None, "An .npz of `tipim make-targets`; built in.")
+_FORMAT = flags.DEFINE_string("format", None, "Of outputs; each photo's own by default.")
+_QUALITY = flags.DEFINE_integer("quality", 95, "Of lossy formats.")
+_KEEP_METADATA = flags.DEFINE_bool("keep_metadata", False, "Keep EXIF, XMP and comments.")
+_ERROR_BUDGET = flags.DEFINE_float("error_budget", 0.1, "Share of photos that may be lost.")
+_READ_THREADS = flags.DEFINE_integer("read_threads", 2, "Threads that read and detect.")
+_FINISH_THREADS = flags.DEFINE_integer("finish_threads", 2, "Threads that encode and judge.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the processes of the cluster.")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "host:port of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "By default of the cluster.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "By default of the cluster.")
+_REPORT_SECONDS = flags.DEFINE_float("report_seconds", 30.0, "Between lines and checkpoints.")
+_GRACE_SECONDS = flags.DEFINE_float("grace_seconds", 25.0, "From SIGTERM to the end.")
+_PRICE = flags.DEFINE_float("price_per_hour", 0.0, "Of one host, in any currency.")
+_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
+
+
+class Ask(NamedTuple):
+    """What is protected, how, and where it goes."""
+
+    input: str
+    input_root: str
+    out: Place
+    workdir: str
+    sink: str
+    shard_size: int
+    settings: Settings
+    surrogates: list[str]
+    targets: str | None
+    saving: Saving
+
+
+def asked() -> Ask:
+    """The flags.
+
+    Raises:
+      ValueError: one sentence about the first that makes no sense.
+    """
+    workdir, saving = _WORKDIR.value, Saving(_FORMAT.value, check_quality(_QUALITY.value))
+    if _QUICK.value:
+        settings = presets.PRESETS["low"]._replace(steps=2, batch_size=2)
+        out = places.place(Path(workdir).absolute() / "out")
+        folder = str(demo.demo_photos()[0].parent)
+        return Ask(folder, "", out, workdir, "folder", 2, settings, ["sface"], None, saving)
+    if not _INPUT.value or not _OUT.value:
+        raise ValueError("--input and --out are needed; or try --quick")
+    settings = presets.PRESETS[_STRENGTH.value]
+    if _EPSILON.value is not None:
+        settings = presets.with_epsilon(settings, _EPSILON.value)
+    settings = settings._replace(
+        steps=_STEPS.value or settings.steps,
+        gamma=_GAMMA.value,
+        seed=_SEED.value,
+        batch_size=_BATCH_SIZE.value,
+    )
+    if _SHARD_SIZE.value < 1:
+        raise ValueError(f"shard_size is {_SHARD_SIZE.value}; give at least 1")
+    return Ask(
+        _INPUT.value,
+        _INPUT_ROOT.value,
+        places.place(_OUT.value),
+        workdir,
+        _SINK.value,
+        _SHARD_SIZE.value,
+        presets.check(settings),
+        _SURROGATES.value,
+        _TARGETS.value,
+        saving._replace(keep_metadata=_KEEP_METADATA.value),
+    )
+
+
+def config(ask: Ask) -> dict[str, Any]:
+    """What decides the bytes, for the job's record."""
+    goals = _goals(ask)
+    return {
+        **ask._asdict(),
+        "out": None,
+        "workdir": None,
+        "settings": ask.settings._asdict(),
+        "saving": ask.saving._asdict(),
+        "targets": list(record.fingerprints(["targets"], [goals.embeddings]).values()),
+        "device": jax.local_devices()[0].device_kind,
+        "versions": versions(),
+    }
+
+
+def freeze(ask: Ask) -> None:
+    """Process 0 at the start of a job: its record, and the list of its photos."""
+    record.write(ask.out, config(ask))
+    if _records(ask) is None and not places.exists(ask.out, sources.LIST):
+        sources.freeze(ask.out, _paths(ask), ask.saving.format)
+
+
+def _records(ask: Ask) -> Source | None:
+    """The photos, where they are records and no files."""
+    if ask.input.startswith("tfds:"):
+        name, _, split = ask.input.removeprefix("tfds:").partition(":")
+        return sources.data_set(name, split or "train", ask.input_root or None)
+    if ask.input.endswith(".array_record"):
+        return sources.array_records(sources.matching(ask.input))
+    return None
+
+
+def _paths(ask: Ask) -> list[str]:
+    if ask.input.endswith((".parquet", ".csv")):
+        folder, _, name = ask.input.rpartition("/")
+        return sources.photos_of(places.read(places.place(folder or "."), name), name)
+    return sources.photos_below(places.place(ask.input))
+
+
+def source(ask: Ask) -> Source:
+    """The photos of the job as it was frozen."""
+    manifest = ask.input.endswith((".parquet", ".csv"))
+    folder = ask.input_root if manifest else ask.input
+    return _records(ask) or sources.listed(ask.out, places.place(folder or "."))
+
+
+def _goals(ask: Ask) -> targets.Targets:
+    return targets.built_in() if ask.targets is None else targets.load(Path(ask.targets))
+
+
+def tools(ask: Ask) -> Tools:
+    """Everything that is loaded and compiled once; all devices of this process attack."""
+    # Detection is host work: the accelerators have better things to do.
+    detector = jax.device_put(yunet.load(), jax.local_devices(backend="cpu")[0])
+    made = engine.build(ask.surrogates, _goals(ask), ask.settings, jax.local_devices())
+    judges = [verify.load(name) for name in ask.surrogates]
+    return Tools(partial(find_faces.find, detector), made, judges)
+
+
+def job(ask: Ask, made: Tools, photos: Source, here: cluster.Place) -> Job:
+    """The part of this process."""
+    used = made.engine
+    return Job(
+        tools=made,
+        source=photos,
+        mine=Mine(Shards(photos.photos, ask.shard_size), *here),
+        out=ask.out,
+        sink=(sinks.folder if ask.sink == "folder" else sinks.array_record)(ask.out),
+        constants=rows.Constants(
+            ask.settings.epsilon,
+            ask.settings.seed,
+            record.fingerprints(used.surrogates, used.params),
+        ),
+        saving=ask.saving,
+        checkpoints=progress.folder(ask.workdir, *here),
+        error_budget=_ERROR_BUDGET.value,
+        checkpoint_seconds=_REPORT_SECONDS.value,
+        threads=Threads(
+            read=_READ_THREADS.value,
+            ahead=2 * used.capacity,
+            finish=_FINISH_THREADS.value,
+            in_flight=4 * used.capacity,
+        ),
+    )
+
+
+def stopping(grace: float) -> threading.Event:
+    """An event that SIGTERM and SIGINT set; `grace` seconds later the process ends in any case.
+
+    That is safe: what is not published by then is done anew.
+    """
+    stop = threading.Event()
+
+    def end(*_: Any) -> None:
+        stop.set()
+        deadline = threading.Timer(grace, os._exit, [0])
+        deadline.daemon = True
+        deadline.start()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    return stop
+
+
+def reporter(path: Path) -> Callable[[telemetry.Meter], None]:
+    """Prints a line and adds a JSON line."""
+
+    def report(meter: telemetry.Meter) -> None:
+        figures = meter.figures()
+        telemetry.append(path, figures)
+        print(telemetry.line(figures), flush=True)
+
+    return report
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax and JAX narrate every save otherwise
+    stop = stopping(_GRACE_SECONDS.value)
+    try:
+        ask = asked()
+        here = cluster.agree(
+            partial(freeze, ask),
+            lambda: record.check(ask.out, config(ask)),
+            coordinator=_COORDINATOR.value,
+            processes=_NUM_PROCESSES.value,
+            process=_PROCESS_ID.value,
+            join=_DISTRIBUTED.value or _COORDINATOR.value is not None,
+        )
+        photos = source(ask)
+        part = job(ask, tools(ask), photos, here)
+        metrics = Path(ask.workdir) / f"metrics-{here.process}-of-{here.processes}.jsonl"
+        started = time.perf_counter()
+        meter = pipeline.run(part, stop, reporter(metrics))
+    except (ValueError, pipeline.BudgetExceeded) as error:
+        raise app.UsageError(str(error)) from error
+    seconds = time.perf_counter() - started
+    done = meter.before + meter.counts
+    figures = {
+        "photos_per_second": meter.counts.photos / seconds,
+        "cost_per_million_photos": telemetry.cost_per_million(
+            seconds, meter.counts.photos, _PRICE.value
+        ),
+    }
+    total = summary.finish(ask.out, part.mine.shards, figures)
+    whose = f"process {here.process} of {here.processes}: " if here.processes > 1 else ""
+    state = "done" if done.photos == part.mine.photos else "stopped; start again to go on"
+    if total is not None:
+        print(f"All {total.photos} photos of the job: {total.quarantined} quarantined.")
+    print(
+        f"{whose}{done.protected} of {part.mine.photos} photos protected, {state}; "
+        f"{figures['photos_per_second']:.2f} photos/s, "
+        f"{figures['cost_per_million_photos']:.0f} per million photos"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,167 @@
+"""A job that costs next to nothing: a small network, a finder that needs none, and photos of noise.
+
+Everything else is the real thing; `work` is what a killed process was doing.
+"""
+
+import signal
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from tipim_jax import attack, search, updates
+from tipim_jax.bulk import pipeline, places, progress, record, sinks, sources, work
+from tipim_jax.bulk.pipeline import Job, Threads
+from tipim_jax.bulk.rows import Constants
+from tipim_jax.ensemble import on_canvas
+from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.photos import engine, verify
+from tipim_jax.photos.faces import Face, align
+from tipim_jax.photos.presets import Settings
+from tipim_jax.photos.protect import Saving, Tools
+from tipim_jax.types import Attack, Embed, Recogniser, l2_normalise
+
+SETTINGS = Settings(level=8.0, epsilon=12.0, steps=2, batch_size=4)
+TARGETS = 3
+
+
+def embed(params: Any, crop: jax.Array) -> jax.Array:
+    """Means of 8×8 blocks and two dense layers."""
+    blocks = ((crop - 127.5) / 128).reshape(14, 8, 14, 8, 3).mean((1, 3))
+    return l2_normalise(params["v"] @ jnp.tanh(params["w"] @ blocks.reshape(-1)))
+
+
+def recogniser(name: str = "small") -> Recogniser:
+    rng = np.random.default_rng(len(name))
+    params = {
+        "w": jnp.asarray(rng.normal(size=(24, 588)), jnp.float32),
+        "v": jnp.asarray(rng.normal(size=(12, 24)), jnp.float32),
+    }
+    return Recogniser(name, embed, params, (112, 112), np.asarray(CANVAS_LANDMARKS) - 24)
+
+
+def find(pixels: np.ndarray) -> list[Face]:
+    """Two faces in a wide photo, one in another, none in a dark one; always at the same place."""
+    if pixels.mean() < 16:
+        return []
+    height, width = pixels.shape[:2]
+    landmarks = np.asarray(CANVAS_LANDMARKS) * height / 160
+    faces = [align(pixels, landmarks, (0.0, 0.0, height * 0.9, height * 0.9))]
+    if width > 1.5 * height:
+        shifted = landmarks + np.array([width - height, 0])
+        faces.append(align(pixels, shifted, (width - height, 0.0, height * 0.8, height * 0.8)))
+    return faces
+
+
+@cache
+def small_engine(devices: int = 1) -> engine.Engine:
+    targets = np.random.default_rng(3).normal(size=(TARGETS, 12)).astype(np.float32)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    names = tuple(f"virtual {i}" for i in range(TARGETS))
+    return engine.compiled(
+        [recogniser()],
+        [1.0],
+        names,
+        targets,
+        SETTINGS,
+        jax.local_devices()[:devices],
+        composed=light,
+    )
+
+
+def light(embed: Embed, settings: Settings) -> Attack:
+    """A step in the blink of an eye: no search and no warps, but a random target by the face's key."""
+    return attack.tip_im(
+        embed, updates.mi_fgsm(settings.travel / settings.steps), search=search.at_random()
+    )
+
+
+@cache
+def judge() -> verify.Verifier:
+    one = recogniser()
+    return verify.Verifier(one.name, verify._batched(on_canvas(one)), one.params, 0.5)
+
+
+def tools(devices: int = 1) -> Tools:
+    return Tools(find, small_engine(devices), [judge()])
+
+
+def write_photos(folder: Path, count: int, size: int = 48) -> None:
+    """Photos of noise over a gradient, some of two faces, some of none, in subfolders."""
+    for i in range(count):
+        rng = np.random.default_rng(i)
+        shape = (size, size * 2 if i % 7 == 3 else size, 3)
+        pixels = rng.integers(0, 60, shape) + np.linspace(40, 180, shape[1])[None, :, None]
+        if i % 11 == 5:
+            pixels = rng.integers(0, 9, shape)
+        path = folder / f"{i % 5}" / f"{i:05d}{('.png', '.jpg')[i % 2]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def job(
+    inputs: Path,
+    out: Path,
+    workdir: Path,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    devices: int = 1,
+    shard_size: int = 8,
+    array_record: bool = False,
+    **changes: Any,
+) -> Job:
+    """The job of one process; the first one freezes the list."""
+    here = places.place(out)
+    if not places.exists(here, sources.LIST):
+        sources.freeze(here, sources.photos_below(places.place(inputs)), None)
+    source = sources.listed(here, places.place(inputs))
+    made = tools(devices)
+    shards = work.Shards(source.photos, shard_size)
+    return Job(
+        tools=made,
+        source=source,
+        mine=work.Mine(shards, process, processes),
+        out=here,
+        sink=(sinks.array_record if array_record else sinks.folder)(here),
+        constants=Constants(
+            SETTINGS.epsilon,
+            SETTINGS.seed,
+            record.fingerprints(made.engine.surrogates, made.engine.params),
+        ),
+        saving=Saving(),
+        checkpoints=progress.folder(str(workdir), process, processes),
+        error_budget=0.5,
+        checkpoint_seconds=0.2,
+        threads=Threads(in_flight=16),
+        retry_wait=0.01,
+    )._replace(**changes)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too: relative path -> bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def run(*arguments: Any, **options: Any) -> Any:
+    """A job from start to end, or until SIGTERM in the main thread of a process."""
+    stop = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    return pipeline.run(job(*arguments, **options), stop)
+
+
+def main(inputs: str, out: str, workdir: str, process: int, processes: int) -> None:
+    """What a worker process does."""
+    run(Path(inputs), Path(out), Path(workdir), process=process, processes=processes)
+    sys.exit(0)

@@ -1,0 +1,113 @@
+"""Folders on a disk, or anywhere that fsspec reaches (`gs://`, `s3://`, …), by one set of calls."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+
+class Place(NamedTuple):
+    """A folder: the file system, and the folder's path on it without a slash at the end."""
+
+    fs: Any
+    root: str
+
+    @property
+    def local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
+
+    def at(self, name: str) -> str:
+        """The path of `name`, which is relative to the folder."""
+        return f"{self.root}/{name}"
+
+
+def place(url: str | os.PathLike[str]) -> Place:
+    """The folder at a path or URL; it need not exist."""
+    fs, root = fsspec.core.url_to_fs(os.fspath(url))
+    return Place(fs, root.rstrip("/"))
+
+
+def exists(folder: Place, name: str) -> bool:
+    return folder.fs.exists(folder.at(name))
+
+
+def read(folder: Place, name: str, largest: int | None = None) -> bytes:
+    """The bytes of a file; no more than `largest` + 1 of them.
+
+    Raises:
+      OSError: it is missing or cannot be read.
+    """
+    with folder.fs.open(folder.at(name), "rb") as file:
+        return file.read() if largest is None else file.read(largest + 1)
+
+
+def names(folder: Place, below: str) -> list[str]:
+    """The names of the files directly in the subfolder `below`, hidden ones aside; none without it."""
+    if not exists(folder, below):
+        return []
+    found = (path.rstrip("/").rsplit("/", 1)[-1] for path in _listed(folder, below))
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def _listed(folder: Place, below: str) -> list[str]:
+    folder.fs.invalidate_cache()  # other processes write here
+    return folder.fs.ls(folder.at(below), detail=False)
+
+
+def walk(folder: Place) -> Iterator[str]:
+    """The files of a folder and below it, relative to it, hidden ones aside, in no fixed order."""
+    for path, folders, files in folder.fs.walk(folder.root):
+        for hidden in [name for name in folders if name.startswith(".")]:
+            if isinstance(folders, dict):
+                del folders[hidden]
+            else:
+                folders.remove(hidden)
+        below = path[len(folder.root) :].strip("/")
+        for name in files:
+            if not name.startswith("."):
+                yield f"{below}/{name}" if below else name
+
+
+def write(folder: Place, name: str, data: bytes) -> None:
+    """Writes a file whole or not at all, over one that exists.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if not folder.local:
+        folder.fs.pipe_file(folder.at(name), data)  # an object appears when it is complete
+        return
+    path = Path(folder.at(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def move_here(folder: Place, name: str, staged: Path) -> None:
+    """Moves a finished local file into the folder, in one go, over one that exists.
+
+    On a disk the file must lie on the same one, so that this is a rename.
+
+    Raises:
+      OSError: it cannot be moved.
+    """
+    if not folder.local:
+        folder.fs.put_file(str(staged), folder.at(name))
+        staged.unlink()
+        return
+    path = Path(folder.at(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with staged.open("rb+") as file:
+        os.fsync(file.fileno())  # or a power cut could leave a committed name without its bytes
+    staged.replace(path)

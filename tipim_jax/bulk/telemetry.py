@@ -1,0 +1,128 @@
+"""What a run is doing and what it costs: counts and times, as one console line and one JSON line each.
+
+Lines hold figures alone: no photo's name, path or content.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tipim_jax.bulk.rows import Counts
+
+
+class Clock:
+    """Wall-clock seconds during which at least one of several threads was inside."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now, self._lock = now, threading.Lock()
+        self._inside, self._since, self._seconds = 0, 0.0, 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._since = self._now()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._seconds += self._now() - self._since
+
+    @property
+    def seconds(self) -> float:
+        with self._lock:
+            return self._seconds + (self._now() - self._since if self._inside else 0.0)
+
+
+class Clocks(NamedTuple):
+    """Where the time goes.
+
+    Attributes:
+      device: a batch is being attacked; the rest is the time that devices wait.
+      input: the packer waits for photos: the run is bound by reading, decoding and detecting.
+      compute: the packer waits for the devices: the run is bound by the attack, as it should be.
+      output: the packer waits for finished photos to leave: bound by encoding, judging and writing.
+    """
+
+    device: Clock
+    input: Clock
+    compute: Clock
+    output: Clock
+
+
+class Meter:
+    """The figures of one process; its methods may be called from every thread."""
+
+    def __init__(self, photos: int, before: Counts, now: Callable[[], float] = time.perf_counter):
+        """photos: of the process, of which `before` were done by earlier runs."""
+        self.photos, self.before = photos, before
+        self.clocks = Clocks(*(Clock(now) for _ in Clocks._fields))
+        self._now, self._started, self._lock = now, now(), threading.Lock()
+        self._counts, self._retries = Counts(), 0
+
+    def add(self, counts: Counts) -> None:
+        with self._lock:
+            self._counts += counts
+
+    def retried(self) -> None:
+        with self._lock:
+            self._retries += 1
+
+    @property
+    def counts(self) -> Counts:
+        """Of this run."""
+        with self._lock:
+            return self._counts
+
+    def figures(self) -> dict[str, float]:
+        """Everything, for a JSON line; seconds and rates are of this run."""
+        seconds, counts = self._now() - self._started, self.counts
+        rate = counts.photos / seconds if seconds else 0.0
+        left = self.photos - self.before.photos - counts.photos
+        spent = {f"{name}_seconds": clock.seconds for name, clock in self._clocks()}
+        return {
+            "seconds": seconds,
+            "photos_total": self.photos,
+            "photos_before": self.before.photos,
+            **{name: value for name, value in counts._asdict().items()},
+            "retries": self._retries,
+            "photos_per_second": rate,
+            "faces_per_second": counts.faces / seconds if seconds else 0.0,
+            "eta_seconds": left / rate if rate else -1.0,
+            **spent,
+            "device_busy": spent["device_seconds"] / seconds if seconds else 0.0,
+        }
+
+    def _clocks(self) -> list[tuple[str, Clock]]:
+        return list(zip(Clocks._fields, self.clocks, strict=True))
+
+
+def line(figures: dict[str, Any]) -> str:
+    """One line for the console."""
+    f = figures
+    done = f["photos_before"] + f["photos"]
+    eta = f"{f['eta_seconds'] / 3600:.1f} h" if f["eta_seconds"] >= 0 else "?"
+    return (
+        f"{done}/{f['photos_total']} photos, {f['photos_per_second']:.2f} photos/s, "
+        f"{f['faces_per_second']:.2f} faces/s, {f['quarantined']} quarantined, "
+        f"devices busy {f['device_busy']:.0%}, ETA {eta}"
+    )
+
+
+def append(path: Path, figures: dict[str, Any]) -> None:
+    """Adds a JSON line with the time to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"time": time.time(), **figures}) + "\n")
+
+
+def cost_per_million(seconds: float, photos: int, price_per_hour: float) -> float:
+    """What a million photos cost on machines of this price, at the pace of a run."""
+    return price_per_hour * seconds / 3600 / max(1, photos) * 1e6
