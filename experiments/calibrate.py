@@ -16,19 +16,12 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from experiments import data, results
+from experiments import data, launch, results
 from ports import store, zoo
 from tipim_jax import metrics
 from tipim_jax.photos import verify
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Identity folder, person/photo.")
-_PROTOCOL = flags.DEFINE_string("protocol", None, "Manifest with the probe people.")
-_MODELS = flags.DEFINE_list("models", None, "Recognisers; all that are here by default.")
-_WORKDIR = flags.DEFINE_string("workdir", "results/calibrate", "Where results go.")
-_CACHE = flags.DEFINE_string("cache", "results/cache", "Where aligned faces are kept.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the impostor pairs.")
 _INSTALL = flags.DEFINE_bool("install", False, "Write the thresholds where models are looked up.")
-_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
 
 
 def pairs(identities: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,24 +64,22 @@ def install(name: str, figures: dict[str, Any]) -> Path:
 
 
 def main(_: list[str]) -> None:
-    config = {"models": _MODELS.value, "seed": _SEED.value, "quick": _QUICK.value}
-    protocol = data.chosen_protocol(_QUICK.value, _DATA_DIR.value, _PROTOCOL.value)
-    workdir = results.prepare(_WORKDIR.value, config | {"protocol": protocol.name})
-    cache = Path(_CACHE.value)
+    run = launch.begin("calibrate")
+    protocol = run.protocol
     people = set(protocol.probes.identities)
     known = [i in people for i in protocol.gallery.identities]
     gallery = data.Labelled(
         tuple(itertools.compress(protocol.gallery.paths, known)),
         tuple(itertools.compress(protocol.gallery.identities, known)),
     )
-    found = data.faces(protocol.probes + gallery, cache)
-    names = _MODELS.value or [card.name for card in zoo.available() if not card.missing]
+    found = data.faces(protocol.probes + gallery, run.cache)
+    names = run.models or [card.name for card in zoo.available() if not card.missing]
     rows = []
     for name in names:
         c = calibrate(
-            data.embeddings(verify.load(name), found, cache), found.identities, _SEED.value
+            data.embeddings(verify.load(name), found, run.cache), found.identities, run.seed
         )
-        count = len(pairs(found.identities, _SEED.value)[0])
+        count = len(pairs(found.identities, run.seed)[0])
         figures = {
             "accuracy": round(c.accuracy, 5),
             "auc": round(c.auc, 6),
@@ -98,13 +89,15 @@ def main(_: list[str]) -> None:
             },
             "tar_1e-2": round(c.rates[1e-2], 5),
             "tar_1e-3": round(c.rates[1e-3], 5),
-            "protocol": f"{protocol.name}: {count} genuine and {count} impostor pairs, seed {_SEED.value}",
+            "protocol": f"{protocol.name}: {count} genuine and {count} impostor pairs, seed {run.seed}",
         }
         rows.append({"model": name, **figures})
         if _INSTALL.value:
             print(f"wrote {install(name, figures)}")
     missing = [list(item) for item in found.missing]
-    print(results.save(workdir, "calibration", rows, missing=missing, machine=results.machine()))
+    print(
+        results.save(run.workdir, "calibration", rows, missing=missing, machine=results.machine())
+    )
     print(f"accuracy of {rows[0]['model']}: {rows[0]['accuracy']:.4f}")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ from tqdm import tqdm
 from ports import yunet
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import Face, find
-from tipim_jax.photos.files import PhotoError, read_photo
+from tipim_jax.photos.files import FORMATS, PhotoError, read_photo
 from tipim_jax.photos.verify import Verifier, embed_canvases
 
-_SINGLE = ("probes", "target_images")  # parts of a manifest with one photo a person
+_SUFFIXES = {suffix for format in FORMATS.values() for suffix in format.suffixes}
+SINGLE = ("probes", "target_images")  # parts of a manifest with one photo a person
 
 
 class Labelled(NamedTuple):
@@ -49,47 +51,95 @@ class Protocol(NamedTuple):
 def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
     """Reads a manifest of an identity folder (`person/photo`).
 
-    The manifest is JSON: `probes` and `target_images` {person: photo}, `gallery` and `target_gallery`
-    {person: [photo]}, `distractors` [person], of whom every photo is in the gallery.
+    The manifest is JSON: `probes` and `target_images` {person: photo}, `gallery`, `target_gallery` and
+    `distractors` {person: [photo]}; `distractors` may be a list of people, of whom every photo is in the
+    gallery. `hashes` {"person/photo": SHA-256}, if given, must hold for every photo.
 
     Raises:
-      ValueError: the manifest cannot be read, or photos it names are missing.
+      ValueError: the manifest cannot be read, or photos it names are missing or not those it was made of.
     """
     try:
         entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        single = {part: {k: [v] for k, v in entries[part].items()} for part in _SINGLE}
-        probes, targets = (_photos(data_dir, single[part]) for part in _SINGLE)
-        strangers = {
-            person: sorted(path.name for path in (data_dir / person).glob("*.jpg"))
-            for person in entries["distractors"]
-        }
+        single = {part: {k: [v] for k, v in entries[part].items()} for part in SINGLE}
+        probes, targets = (_photos(data_dir, single[part]) for part in SINGLE)
+        strangers = entries["distractors"]
+        if isinstance(strangers, list):
+            strangers = {p: [path.name for path in photos_of(data_dir / p)] for p in strangers}
         gallery = (
             _photos(data_dir, entries["gallery"])
             + _photos(data_dir, entries["target_gallery"])
             + _photos(data_dir, strangers)
         )
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{manifest} is not a protocol ({error!r})") from error
-    missing = [str(p) for part in (probes, gallery, targets) for p in part.paths if not p.is_file()]
+    check(manifest, data_dir, (probes + gallery + targets).paths, entries.get("hashes", {}))
+    return Protocol(manifest.stem, probes, gallery, targets)
+
+
+def check(
+    manifest: Path, data_dir: Path, photos: Sequence[Path], hashes: Mapping[str, str]
+) -> None:
+    """Whether the photos of a manifest are there, and are those it was made of.
+
+    Raises:
+      ValueError: they are not.
+    """
+    missing = [str(path) for path in photos if not path.is_file()]
     if missing:
         raise ValueError(
             f"{len(missing)} photos of {manifest.name} are not below {data_dir}, {missing[0]} first; "
             "check --data_dir"
         )
-    return Protocol(manifest.stem, probes, gallery, targets)
+    changed = [
+        path
+        for path in photos
+        if hashes and hashes.get(str(path.relative_to(data_dir))) != digest(path)
+    ]
+    if changed:
+        raise ValueError(
+            f"{len(changed)} photos below {data_dir} are not those that {manifest.name} was made of, "
+            f"{changed[0]} first; use the same photos or make a new manifest"
+        )
 
 
-def chosen_protocol(quick: bool, data_dir: str | None, manifest: str | None) -> Protocol:
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def photos_of(folder: Path) -> list[Path]:
+    """The photos directly in a folder, by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+
+
+def photo_folder(data_dir: Path, cache: Path) -> Path:
+    """The identity folder at `data_dir`; a dataset prepared by TFDS is unpacked below `cache` first."""
+    if not (data_dir / "dataset_info.json").is_file():
+        return data_dir
+    from experiments import identity_folder  # TFDS takes a second to import
+
+    unpacked = cache / "unpacked" / digest(data_dir / "dataset_info.json")[:16]
+    if not unpacked.is_dir():
+        identity_folder.unpack(data_dir, unpacked)
+    return unpacked
+
+
+def chosen_protocol(
+    quick: bool, data_dir: str | None, manifest: str | None, cache: str
+) -> Protocol:
     """The protocol that an experiment's flags ask for.
 
     Raises:
-      app.UsageError: neither --quick nor both --data_dir and --protocol are given.
+      app.UsageError: neither --quick nor both --data_dir and --protocol are given, or they do not fit.
     """
     if quick:
         return built_in_protocol()
     if not (data_dir and manifest):
         raise app.UsageError("give --data_dir and --protocol, or --quick")
-    return read_protocol(Path(manifest), Path(data_dir))
+    try:
+        return read_protocol(Path(manifest), photo_folder(Path(data_dir), Path(cache)))
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
 
 
 def built_in_protocol() -> Protocol:
@@ -104,6 +154,15 @@ def built_in_protocol() -> Protocol:
         )
 
     return Protocol("demo", labelled(probes), labelled([*others, *strangers]), labelled(strangers))
+
+
+def demo_people(folder: Path) -> Path:
+    """The demo photos as an identity folder, `person/photo`."""
+    for path in demo_photos():
+        person = folder / path.stem.split("_")[0]
+        person.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, person / path.name)
+    return folder
 
 
 def _photos(data_dir: Path, people: Mapping[str, Sequence[str]]) -> Labelled:
@@ -163,8 +222,8 @@ def faces(photos: Labelled, cache: Path) -> Faces:
     for path, identity in zip(
         tqdm(photos.paths, desc="align", unit="photo", disable=None), photos.identities, strict=True
     ):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        stored = folder / f"{digest}.npy"
+        content = digest(path)
+        stored = folder / f"{content}.npy"
         if not stored.exists():
             detector = yunet.load() if detector is None else detector
             try:
@@ -176,7 +235,7 @@ def faces(photos: Labelled, cache: Path) -> Faces:
         paths.append(path)
         canvases.append(np.load(stored))
         identities.append(identity)
-        digests.append(digest)
+        digests.append(content)
     return Faces(
         tuple(paths), np.stack(canvases), np.array(identities), tuple(digests), tuple(missing)
     )

@@ -11,7 +11,9 @@ from experiments.protections import Name
 from experiments.runs import Run
 from ports import zoo
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Identity folder, person/photo.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Identity folder, person/photo, or one packed by TFDS."
+)
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Manifest of the photos below it.")
 _NUM_PROBES = flags.DEFINE_integer(
     "num_probes", 100, "Evenly spaced ones; a row's @N overrules it."
@@ -33,7 +35,7 @@ def begin(name: str, **config: Any) -> Run:
       app.UsageError: the flags do not say which photos, or the folder holds another run.
     """
     quick = _QUICK.value
-    protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value)
+    protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
     models = list(zoo.SURROGATES) if quick else _MODELS.value
     batch_size = 2 if quick else _BATCH_SIZE.value
     frozen = {

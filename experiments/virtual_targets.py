@@ -13,15 +13,10 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from experiments import data, results
+from experiments import data, launch, results
 from tipim_jax.photos import targets, verify
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Identity folder, person/photo.")
-_PROTOCOL = flags.DEFINE_string("protocol", None, "Manifest of probes and gallery.")
 _TARGETS = flags.DEFINE_string("targets", None, "File of targets; the built-in ones by default.")
-_WORKDIR = flags.DEFINE_string("workdir", "results/virtual", "Where results go.")
-_CACHE = flags.DEFINE_string("cache", "results/cache", "Where aligned faces are kept.")
-_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
 
 
 def likeness(
@@ -47,9 +42,8 @@ def likeness(
 
 
 def main(_: list[str]) -> None:
-    protocol = data.chosen_protocol(_QUICK.value, _DATA_DIR.value, _PROTOCOL.value)
-    config = {"protocol": protocol.name, "targets": _TARGETS.value or "built-in"}
-    workdir, cache = results.prepare(_WORKDIR.value, config), Path(_CACHE.value)
+    run = launch.begin("virtual_targets", targets=_TARGETS.value or "built-in")
+    protocol, cache = run.protocol, run.cache
     made = targets.load(Path(_TARGETS.value)) if _TARGETS.value else targets.built_in()
     probes, gallery = data.faces(protocol.probes, cache), data.faces(protocol.gallery, cache)
     strangers = probes.identities[:, None] != gallery.identities
@@ -65,7 +59,7 @@ def main(_: list[str]) -> None:
         )
         rows.append({"recogniser": name, **found})
     missing = [*probes.missing, *gallery.missing]
-    print(results.save(workdir, "virtual_targets", rows, missing=missing))
+    print(results.save(run.workdir, "virtual_targets", rows, missing=missing))
     first = rows[0]
     print(
         f"{first['recogniser']}: largest cosine between targets "

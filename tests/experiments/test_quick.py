@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
+    "make_protocol": (r"read back 5 gallery photos", "verification.json"),
     "calibrate": (r"accuracy of sface: [01]\.\d+", "calibration.json"),
     "identification": (r"low: Rank-1-UT [01]\.\d+ on dlib", "identification.md"),
     "virtual_targets": (r"sface: largest cosine between targets 0\.\d+", "virtual_targets.csv"),
@@ -21,7 +22,7 @@ RUNS = {
 def test_quick(name: str, tmp_path: Path):
     figure, result = RUNS[name]
     arguments = [f"--workdir={tmp_path / 'work'}", "--quick"]
-    if name != "convert_weights":
+    if name not in ("convert_weights", "make_protocol"):
         arguments.append(f"--cache={tmp_path / 'cache'}")
     done = subprocess.run(
         [sys.executable, "-m", f"experiments.{name}", *arguments],

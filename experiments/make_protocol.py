@@ -1,0 +1,76 @@
+"""Draws a protocol from a folder of photos and fixes it in a manifest, by file name and SHA-256.
+
+    python -m experiments.make_protocol --data_dir=LFW --out=protocol.json --seed=0
+    python -m experiments.make_protocol --data_dir=LFW --base=protocol.json --out=with_hashes.json
+    python -m experiments.make_protocol --data_dir=CelebA-HQ --kind=verification --num_probes=1000 \\
+        --target_pairs=005869.jpg:008793.jpg,085807.jpg:047073.jpg,116481.jpg:055622.jpg --out=celeba_hq.json
+
+`identification` is the paper's: 500 probes and 10 targets of people with several photos, the others of each
+in the gallery, and 500 strangers. `verification` is that of AMT-GAN: photos to protect, each with another of
+the same person where there is one, and per target a photo to aim at and one to test with; in a folder
+without people the targets are given by name. --base takes the split from a manifest and adds hashes.
+--pack also stores the photos as a TFDS dataset. --quick makes both kinds of the demo photos.
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+
+from experiments import data, identity_folder, protocols
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of photos, person/photo or flat.")
+_OUT = flags.DEFINE_string("out", None, "The manifest to write.")
+_KIND = flags.DEFINE_enum("kind", "identification", ["identification", "verification"], "Protocol.")
+_BASE = flags.DEFINE_string("base", None, "Manifest to take the split from.")
+_PROBES = flags.DEFINE_integer("num_probes", 500, "People, or photos, to protect.")
+_TARGETS = flags.DEFINE_integer("num_targets", None, "Target people; 10, or 4 for verification.")
+_DISTRACTORS = flags.DEFINE_integer("num_distractors", 500, "Strangers in the gallery.")
+_PAIRS = flags.DEFINE_list("target_pairs", [], "AIM:TEST photos of each target of a flat folder.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
+_PACK = flags.DEFINE_string("pack", None, "Also pack the photos as ArrayRecord below this folder.")
+_WORKDIR = flags.DEFINE_string("workdir", "results/make_protocol", "Where a --quick run writes.")
+_QUICK = flags.DEFINE_bool("quick", False, "Both kinds, of the demo photos.")
+
+
+def main(_: list[str]) -> None:
+    if _QUICK.value:
+        quick(Path(_WORKDIR.value))
+        return
+    if not (_DATA_DIR.value and _OUT.value):
+        raise app.UsageError("give --data_dir and --out, or --quick")
+    root, verify = Path(_DATA_DIR.value), _KIND.value == "verification"
+    targets = _TARGETS.value or (4 if verify else 10)
+    try:
+        people = protocols.people_of(root)
+        if _BASE.value:
+            made = protocols.based(Path(_BASE.value), people)
+        elif verify:
+            made = protocols.verification(people, _PROBES.value, targets, _PAIRS.value, _SEED.value)
+        else:
+            made = protocols.identification(
+                people, _PROBES.value, targets, _DISTRACTORS.value, _SEED.value
+            )
+        protocols.write(made, root, Path(_OUT.value))
+        if _PACK.value:
+            print(f"packed {identity_folder.pack(root, Path(_PACK.value))}")
+    except (ValueError, OSError, KeyError) as error:
+        raise app.UsageError(str(error)) from error
+
+
+def quick(workdir: Path) -> None:
+    """Both manifests of the demo photos, and the photos packed."""
+    root = data.demo_people(workdir / "photos")
+    people = protocols.people_of(root)
+    packed = identity_folder.pack(root, workdir / "packed")
+    protocols.write(
+        protocols.verification(people, 2, 1, [], 0), root, workdir / "verification.json"
+    )
+    protocols.write(
+        protocols.identification(people, 1, 1, 3, 0), root, workdir / "identification.json"
+    )
+    read = data.read_protocol(workdir / "identification.json", data.photo_folder(packed, workdir))
+    print(f"read back {len(read.gallery.paths)} gallery photos from ArrayRecord")
+
+
+if __name__ == "__main__":
+    app.run(main)
