@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 from flax import nnx
 
 from ports import (
@@ -25,6 +24,7 @@ from ports import (
     vit,
 )
 from ports.convert import Rule, Tensors, mismatches, prefixed, unknown_names
+from ports.layers import ShapesOnly
 
 
 class Architecture(NamedTuple):
@@ -177,13 +177,6 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
-class _OneKey:
-    """Stands in for `nnx.Rngs` where only shapes matter: counting its draws in a trace is slow."""
-
-    def params(self) -> jax.Array:
-        return jax.random.key(0)
-
-
 def abstract(name: str) -> nnx.Module:
     """The network with shapes only, for `convert` or a restore.
 
@@ -197,7 +190,7 @@ def abstract(name: str) -> nnx.Module:
 
 def abstract_of(architecture: Architecture) -> nnx.Module:
     """The network of an architecture that need not be in the table, with shapes only."""
-    return nnx.eval_shape(lambda: architecture.build(rngs=_OneKey()))
+    return nnx.eval_shape(lambda: architecture.build(rngs=ShapesOnly()))
 
 
 class Recognised(NamedTuple):

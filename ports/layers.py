@@ -11,11 +11,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
-_kernel_init = nnx.initializers.lecun_normal()
+
+
+class ShapesOnly:
+    """Stands in for `nnx.Rngs` where a network is filled from a file: drawing takes long to trace."""
+
+    def params(self) -> None:
+        return None
+
+
+def _kernel_init(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.zeros(shape) if key is None else nnx.initializers.lecun_normal()(key, shape)
 
 
 def _pads(padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -88,7 +99,7 @@ class BatchNorm(nnx.Module):
 
     def affine(self) -> tuple[jax.Array, jax.Array]:
         """The (multiplier [C], offset [C]) that this normalisation amounts to."""
-        multiplier = lax.rsqrt(self.var[...] + self.epsilon)
+        multiplier = (self.var[...] + self.epsilon) ** -0.5
         if self.scale is None or self.bias is None:
             return multiplier, -self.mean[...] * multiplier
         multiplier = self.scale[...] * multiplier
@@ -162,7 +173,13 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
     Exact in real arithmetic; BatchNorms that precede a padded convolution cannot be folded and
     stay.
     """
-    folded = nnx.clone(model)
+    graph, state = nnx.split(model)
+
+    def concrete(leaf: jax.Array) -> Any:
+        # in NumPy: jax.numpy would compile a program for every new shape of every operation
+        return leaf if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf)
+
+    folded = nnx.merge(graph, jax.tree.map(concrete, state))
     for _, module in nnx.iter_graph(folded):
         if isinstance(module, Normed) and module.bn is not None:
             multiplier, offset = module.bn.affine()
@@ -172,7 +189,8 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
             layer.kernel = nnx.Param(layer.kernel[...] * multiplier)
             layer.bias = nnx.Param(offset)
             module.bn = None
-    return folded
+    graph, state = nnx.split(folded)
+    return nnx.merge(graph, jax.tree.map(jnp.asarray, state))
 
 
 class DepthwiseConv(nnx.Module):

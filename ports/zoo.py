@@ -171,6 +171,21 @@ def locate(known: ModelCard) -> Path:
     return paths[0]
 
 
+def fingerprint(name: str) -> str:
+    """Changes whenever the model of this name does: its record, and its file's content or date.
+
+    Raises:
+      ValueError: as `find` and `locate`.
+    """
+    known = find(name)
+    if not isinstance(known.origin, OwnFile):
+        locate(known)
+        return repr(known)
+    folder = store.directory() / name
+    dates = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))]
+    return repr((known, dates))
+
+
 def load(name: str, dtype: Any = jnp.float32, *, path: str | Path | None = None) -> Recogniser:
     """A recogniser with folded BatchNorms, computing in `dtype`.
 

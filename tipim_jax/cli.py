@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -140,8 +141,11 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     detector = yunet.load()
     goals = _targets(options, detector, surrogates)
     out = prepare_output(options.out)
-    made = engine.build(surrogates, goals, settings)
-    tools = Tools(partial(find_faces.find, detector), made, verify.verifiers())
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(engine.build, surrogates, goals, settings)
+        judges = verify.verifiers()
+        made = building.result()
+    tools = Tools(partial(find_faces.find, detector), made, judges)
 
     seconds = 0.0
     with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:

@@ -182,8 +182,10 @@ def _altered_black_box(models: Path) -> str:
 )
 def test_damaged_weights_of_a_model_of_ones_own(tipim, photo, tmp_path, name, damage):
     message = damage(tmp_path / "models")
-    outcome = tipim("protect", photo, "--out", tmp_path / "out", "--surrogates", name)
-    refused(outcome, message)
+    goals = tmp_path / "goals.npz"
+    targets.save(targets.Targets(("somebody",), {name: np.eye(1, 128, dtype=np.float32)}), goals)
+    options = ("--out", tmp_path / "out", "--surrogates", name, "--targets", goals)
+    refused(tipim("protect", photo, *options), message)
     assert not list(tmp_path.glob("out/*"))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from tipim_jax import attack, batching, diversity, ensemble, perceptual, search,
 from tipim_jax.constraints import grey_kept, linf_ball
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.objectives import Objective
+from tipim_jax.photos import programs
 from tipim_jax.photos.paste import round_trip, window
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.targets import Targets
@@ -52,7 +54,7 @@ class Engine(NamedTuple):
       params: of the surrogates, on every device of the mesh.
       mesh: the devices, along `FACES`; each attacks `settings.batch_size` faces at once.
       program: compiled for full batches, see `_masks`.
-      compile_seconds: what that took.
+      compile_seconds: what that took, or loading what an earlier run compiled.
     """
 
     settings: Settings
@@ -88,7 +90,7 @@ def build(
     settings: Settings,
     devices: Sequence[jax.Device] | None = None,
 ) -> Engine:
-    """Loads the surrogates and compiles the attack for full batches.
+    """Loads the surrogates and compiles the attack for full batches, or takes both from `programs`.
 
     Args:
       surrogates: names of the recognisers.
@@ -99,10 +101,38 @@ def build(
     Raises:
       ValueError: a surrogate is unknown or absent, or the targets do not cover it.
     """
+    models = [zoo.fingerprint(name) for name in surrogates]
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
     joined = targets.joined(surrogates, weights)
+    mesh = _mesh(devices)
+    arrays = programs.digest(models)
+    compiled_for = settings._replace(level=0, epsilon=0, seed=0)
+    name = programs.digest(models, weights, joined.shape, compiled_for, mesh.size)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(programs.load, name)
+        params, program = programs.load_arrays(arrays), loading.result()
+    if params is not None and program is not None:
+        everywhere = NamedSharding(mesh, P())
+        return Engine(
+            settings,
+            tuple(surrogates),
+            targets.names,
+            *jax.device_put((jnp.asarray(joined), params), everywhere),
+            mesh,
+            program,
+            time.perf_counter() - started,
+        )
     recognisers = [zoo.load(name) for name in surrogates]
-    return compiled(recognisers, weights, targets.names, joined, settings, devices)
+    with programs.compiled_anew():
+        made = compiled(recognisers, weights, targets.names, joined, settings, devices)
+    programs.save_arrays(arrays, made.params)
+    programs.save(name, made.program)
+    return made
+
+
+def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
+    return Mesh(np.asarray(devices or jax.local_devices()[:1]), (FACES,))
 
 
 def compiled(
@@ -131,7 +161,7 @@ def compiled(
     """
     combined = ensemble.combine(recognisers, weights)
     method = composed(combined.embed, settings)
-    mesh = Mesh(np.asarray(devices or jax.local_devices()[:1]), (FACES,))
+    mesh = _mesh(devices)
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
     params = jax.device_put(combined.params, everywhere)
     joined = jax.device_put(jnp.asarray(targets), everywhere)
