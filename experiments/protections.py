@@ -6,7 +6,8 @@
     SOURCE    = a model, several joined by +, or `ensemble`
     METHOD    = a name of `methods.METHODS`; `_untargeted` after it for dodging; a single-target method
                 goes for the target nearest to the clean photo, with `_best` after it for each in turn
-    settings  = :FIELD=VALUE of `methods.Setting`, :targets=N (the first N), :batch=N (of the batch MMD)
+    settings  = :FIELD=VALUE of `methods.Setting`, :targets=N (the first N), :batch=N (of the batch MMD),
+                :virtual=1 (the virtual identities that come with the library, for sface and dlib)
 
 for example `mobilefacenet_casia/tip_im:gamma=2:batch=50@100`, the first @PROBES evenly spaced ones.
 """
@@ -28,6 +29,7 @@ from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.paste import FaceMask, paste
 from tipim_jax.photos.presets import PRESETS, Settings
 from tipim_jax.photos.targets import Targets
+from tipim_jax.types import Recogniser
 
 SOURCES = {"ensemble": ("mobilefacenet_casia", "sface", "dlib")}
 BEST = "_best"
@@ -43,6 +45,7 @@ class Name(NamedTuple):
       setting: of a method.
       targets: how many of the targets; None for all.
       batch: images of a batch; None for the run's.
+      virtual: whether the targets are the built-in virtual identities.
       best: whether a single-target method is run on every target.
       probes: how many; None for the run's.
     """
@@ -53,6 +56,7 @@ class Name(NamedTuple):
     setting: Setting
     targets: int | None
     batch: int | None
+    virtual: bool
     best: bool
     probes: int | None
 
@@ -78,14 +82,14 @@ def named(text: str, setting: Setting = Setting()) -> Name:
     counts: dict[str, int] = {}
     for option in options:
         field, _, value = option.partition("=")
-        if field in ("targets", "batch"):
+        if field in ("targets", "batch", "virtual"):
             counts[field] = _number(text, value, int)
         elif field in Setting._fields:
             kind = type(getattr(setting, field))
             setting = setting._replace(**{field: _number(text, value, kind)})
         else:
             raise ValueError(
-                f"{text}: {field!r} is no setting; use targets, batch, {', '.join(Setting._fields)}"
+                f"{text}: {field!r} is no setting; use targets, batch, virtual, {', '.join(Setting._fields)}"
             )
     best = method.endswith(BEST)
     method = method.removesuffix(BEST)
@@ -109,6 +113,7 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         setting,
         counts.get("targets"),
         counts.get("batch"),
+        bool(counts.get("virtual")),
         best,
         _number(text, probes, int) if probes else None,
     )
@@ -121,6 +126,16 @@ def _number(text: str, value: str, kind: type) -> Any:
         raise ValueError(f"{text}: {value!r} is not a {kind.__name__}") from None
 
 
+Frame = Callable[
+    [Recogniser], Recogniser
+]  # a recogniser -> the same with another framing of the canvas
+
+
+def as_it_is(recogniser: Recogniser) -> Recogniser:
+    """The framing for aligned canvases."""
+    return recogniser
+
+
 class Subjects(NamedTuple):
     """Who is protected.
 
@@ -128,11 +143,13 @@ class Subjects(NamedTuple):
       faces: the aligned photos.
       target_names: [T].
       targets: recogniser -> [T,D] their embeddings.
+      frame: how recognisers see the canvases.
     """
 
     faces: data.Faces
     target_names: tuple[str, ...]
     targets: Mapping[str, np.ndarray]
+    frame: Frame = as_it_is
 
     def joined(self, surrogates: Sequence[str]) -> np.ndarray:
         """[T,D] targets as the ensemble of these surrogates joins them."""
@@ -144,8 +161,17 @@ def _weights(surrogates: Sequence[str]) -> list[float]:
 
 
 @cache
-def _combined(surrogates: tuple[str, ...]) -> ensemble.Ensemble:
-    return ensemble.combine([zoo.load(name) for name in surrogates], _weights(surrogates))
+def _combined(surrogates: tuple[str, ...], frame: Frame) -> ensemble.Ensemble:
+    return ensemble.combine([frame(zoo.load(name)) for name in surrogates], _weights(surrogates))
+
+
+@cache
+def _composed(
+    method: str, surrogates: tuple[str, ...], frame: Frame, setting: Setting
+) -> tuple[methods.Method, ensemble.Ensemble]:
+    # Cached, since what is compiled belongs to the object.
+    combined = _combined(surrogates, frame)
+    return methods.compose(method, combined.embed, setting), combined
 
 
 Make = Callable[
@@ -187,14 +213,9 @@ def _controlled(name: Name, subjects: Subjects, seed: int) -> Make:
 
 
 def _attacked(name: Name, subjects: Subjects, batch_size: int, seed: int) -> Make:
-    @cache
-    def prepared() -> tuple[methods.Method, ensemble.Ensemble, np.ndarray]:
-        combined = _combined(name.surrogates)
-        targets = subjects.joined(name.surrogates)[: name.targets]
-        return methods.compose(name.method, combined.embed, name.setting), combined, targets
-
     def make(indices: np.ndarray) -> np.ndarray:
-        method, combined, targets = prepared()
+        method, combined = _composed(name.method, name.surrogates, subjects.frame, name.setting)
+        targets = subjects.joined(name.surrogates)[: name.targets]
         canvases = subjects.faces.canvases[indices]
 
         def protected(targets: np.ndarray, index: int = 0) -> np.ndarray:

@@ -56,11 +56,20 @@ def bench(protocol: data.Protocol, models: Sequence[str] | None, cache: Path) ->
 
 
 def found(
-    bench: Bench, judge: verify.Verifier, canvases: np.ndarray, identities: np.ndarray
+    bench: Bench,
+    judge: verify.Verifier,
+    canvases: np.ndarray,
+    identities: np.ndarray,
+    targets: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """What one recogniser finds: measure -> [P,V] bool, for canvases [P,V,160,160,3] of identities [P].
+    """What one recogniser finds: measure -> [P,V] bool.
 
-    V are variants of the protection of one photo, such as one for each target.
+    Args:
+      bench: the gallery.
+      judge: the recogniser.
+      canvases: [P,V,160,160,3]; V are variants of the protection of one photo, such as one per target.
+      identities: [P] who they show.
+      targets: how many of the targets were allowed; all by default.
     """
     variants = canvases.shape[1]
     embedded = verify.embed_canvases(judge, canvases.reshape(-1, *canvases.shape[2:]))
@@ -68,7 +77,7 @@ def found(
         embedded @ bench.gallery_embeddings[judge.name].T,
         bench.gallery.identities,
         np.repeat(identities, variants),
-        np.unique(bench.targets.identities),
+        np.unique(bench.targets.identities[:targets]),
         DEPTHS,
     )
     return {

@@ -10,6 +10,7 @@ from experiments import cells, data, protections, ranking
 from experiments.methods import Setting
 from experiments.protections import Name, Subjects
 from tipim_jax.photos.presets import PRESETS, Settings
+from tipim_jax.photos.targets import Targets, built_in
 
 # What --quick runs protections with: enough to see that everything works, too little to judge by.
 QUICK_STEPS = 2
@@ -80,11 +81,9 @@ def protect(run: Run, bench: ranking.Bench, name: Name) -> Row:
     total = len(bench.probes.paths)
     count = min(name.probes or run.probes, total)
     chosen = np.unique(np.arange(count) * total // count)
-    subjects = Subjects(
-        bench.probes.at(chosen),
-        tuple(str(target) for target in bench.targets.identities),
-        bench.target_embeddings,
-    )
+    people = tuple(str(target) for target in bench.targets.identities)
+    targets = built_in() if name.virtual else Targets(people, bench.target_embeddings)
+    subjects = Subjects(bench.probes.at(chosen), *targets)
     make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
     made = cells.in_parts(
         run.workdir,
@@ -120,7 +119,9 @@ def judged(run: Run, bench: ranking.Bench, cell: str, row: Row) -> Found:
         judge.name: cells.kept(
             run.workdir,
             f"{cell}/on {judge.name}",
-            lambda judge=judge: ranking.found(bench, judge, row.canvases, identities),  # type: ignore[misc]
+            lambda judge=judge: ranking.found(  # type: ignore[misc]
+                bench, judge, row.canvases, identities, row.name.targets
+            ),
         )
         for judge in bench.judges
     }

@@ -54,7 +54,9 @@ def bench(monkeypatch) -> ranking.Bench:
         canvases = jnp.asarray(found.canvases, jnp.float32)
         return {judge.name: np.asarray(judge.embed(judge.params, canvases)) for judge in judges}
 
-    monkeypatch.setattr(protections, "_combined", lambda names: Ensemble(embed, params[names[0]]))
+    monkeypatch.setattr(
+        protections, "_combined", lambda names, frame: Ensemble(embed, params[names[0]])
+    )
     monkeypatch.setattr(protections.Subjects, "joined", lambda self, names: self.targets[names[0]])
     return ranking.Bench(
         data.Protocol("random", nothing, nothing, nothing),

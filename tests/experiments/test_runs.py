@@ -107,7 +107,7 @@ def test_names():
         ("mediun", "'mediun' is no protection; use unprotected, noise"),
         ("sface/tipim", "unknown method 'tipim'"),
         ("sface/tip_im_best", "tip_im chooses among the targets itself"),
-        ("sface/tip_im:gama=1", "'gama' is no setting; use targets, batch, epsilon"),
+        ("sface/tip_im:gama=1", "'gama' is no setting; use targets, batch, virtual, epsilon"),
         ("sface/tip_im:gamma=x", "'x' is not a float"),
         ("sface/tip_im@all", "'all' is not a int"),
     ],
