@@ -24,7 +24,7 @@ from ports import (
     vit,
 )
 from ports.convert import Rule, Tensors, mismatches, prefixed, unknown_names
-from ports.layers import ShapesOnly
+from ports.layers import SHAPES_ONLY
 
 
 class Architecture(NamedTuple):
@@ -190,7 +190,7 @@ def abstract(name: str) -> nnx.Module:
 
 def abstract_of(architecture: Architecture) -> nnx.Module:
     """The network of an architecture that need not be in the table, with shapes only."""
-    return nnx.eval_shape(lambda: architecture.build(rngs=ShapesOnly()))
+    return nnx.eval_shape(lambda: architecture.build(rngs=SHAPES_ONLY))
 
 
 class Recognised(NamedTuple):

@@ -18,11 +18,13 @@ from jax import lax
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 
 
-class ShapesOnly:
-    """Stands in for `nnx.Rngs` where a network is filled from a file: drawing takes long to trace."""
-
+class _ShapesOnly:
     def params(self) -> None:
         return None
+
+
+# Stands in for `nnx.Rngs` where a network is filled from a file: drawing takes long to trace.
+SHAPES_ONLY: Any = _ShapesOnly()
 
 
 def _kernel_init(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:

@@ -18,7 +18,7 @@ from jax import lax
 from PIL import Image
 
 from ports.convert import CONV, DEPTHWISE, Rule, convert
-from ports.layers import Conv, DepthwiseConv, ShapesOnly
+from ports.layers import SHAPES_ONLY, Conv, DepthwiseConv
 from ports.packages import YUNET, locate
 from ports.readers import read
 
@@ -69,7 +69,7 @@ class Head(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         units = [getattr(self, name) for name, _ in HEADS]
-        merged = nnx.eval_shape(lambda: Unit(64, 16, rngs=ShapesOnly()))
+        merged = nnx.eval_shape(lambda: Unit(64, 16, rngs=SHAPES_ONLY))
         for layer in ("pointwise", "depthwise"):
             for parameter in ("kernel", "bias"):
                 parts = [getattr(getattr(unit, layer), parameter)[...] for unit in units]
@@ -179,7 +179,7 @@ def load(own: str | os.PathLike[str] | None = None) -> Any:
 
 
 def _abstract() -> YuNet:
-    return nnx.eval_shape(lambda: YuNet(rngs=ShapesOnly()))
+    return nnx.eval_shape(lambda: YuNet(rngs=SHAPES_ONLY))
 
 
 @cache

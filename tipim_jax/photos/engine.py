@@ -113,12 +113,13 @@ def build(
         loading = pool.submit(programs.load, name)
         params, program = programs.load_arrays(arrays), loading.result()
     if params is not None and program is not None:
-        everywhere = NamedSharding(mesh, P())
+        goals, params = jax.device_put((jnp.asarray(joined), params), NamedSharding(mesh, P()))
         return Engine(
             settings,
             tuple(surrogates),
             targets.names,
-            *jax.device_put((jnp.asarray(joined), params), everywhere),
+            goals,
+            params,
             mesh,
             program,
             time.perf_counter() - started,
