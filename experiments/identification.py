@@ -39,7 +39,7 @@ def main(_: list[str]) -> None:
     made = {text: runs.measured(run, bench, name) for text, name in names.items()}
     lines = [line for row in made.values() for line in tables.lines(row, run.seed)]
     shapes = {kind: tables.pivoted(lines, kind) for kind in (ranking.T, ranking.UT)}
-    parts: list[Table | Picture] = [
+    parts: list[report.Part] = [
         Table("Rank-1-T [95 % interval] / Rank-5-T, percent", shapes[ranking.T]),
         Table("The paper's Table 3", paper.TABLE_3, "Other networks; * is a white box."),
         Table("Rank-1-UT [95 % interval] / Rank-5-UT, percent", shapes[ranking.UT]),

@@ -35,7 +35,10 @@ class Picture(NamedTuple):
     note: str = ""
 
 
-def write(folder: Path, title: str, parts: Sequence[Table | Picture]) -> Path:
+Part = Table | Picture
+
+
+def write(folder: Path, title: str, parts: Sequence[Part]) -> Path:
     """Writes the page of a run whose config is in `folder` already, and its pictures beside it."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     body = [f"<h1>{_text(title)}</h1>", f"<pre>{_text(json.dumps(config, indent=1))}</pre>"]

@@ -13,21 +13,40 @@ RUNS = {
     "make_protocol": (r"read back 5 gallery photos", "verification.json"),
     "calibrate": (r"accuracy of sface: [01]\.\d+", "calibration.json"),
     "identification": (r"low: Rank-1-UT [01]\.\d+ on dlib", "identification.md"),
+    "naturalness": (r"γ 3: PSNR \d+\.\d+ dB", "naturalness.csv"),
+    "targets": (r"2 targets: Rank-1-T [01]\.\d+", "rank-T.md"),
+    "survival": (r"after blur 1: Rank-1-UT [01]\.\d+", "summary.md"),
     "virtual_targets": (r"sface: largest cosine between targets 0\.\d+", "virtual_targets.csv"),
+    "dynamics": (r"sface/tip_im: Rank-1-UT [01]\.\d+ on dlib", "report.html"),
+    "dynamics_study": (r"switching: \d rows over 2 images", "switching/report.html"),
     "convert_weights": (r"written to .*random_weights", "random_weights/card.json"),
 }
 
 
+NO_CACHE = ("convert_weights", "make_protocol")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """Aligned faces and compiled programs, for all runs of a session."""
+    return tmp_path_factory.mktemp("shared")
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_quick(name: str, tmp_path: Path):
+def test_quick(name: str, tmp_path: Path, shared: Path):
     figure, result = RUNS[name]
     arguments = [f"--workdir={tmp_path / 'work'}", "--quick"]
-    if name not in ("convert_weights", "make_protocol"):
-        arguments.append(f"--cache={tmp_path / 'cache'}")
+    if name not in NO_CACHE:
+        arguments.append(f"--cache={shared / 'faces'}")
     done = subprocess.run(
         [sys.executable, "-m", f"experiments.{name}", *arguments],
         cwd=ROOT,
-        env={**os.environ, "TIPIM_MODELS": str(tmp_path / "models")},
+        env={
+            "JAX_COMPILATION_CACHE_DIR": str(shared / "programs"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            **os.environ,
+            "TIPIM_MODELS": str(tmp_path / "models"),
+        },
         capture_output=True,
         text=True,
         check=False,

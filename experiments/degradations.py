@@ -1,0 +1,107 @@
+"""What happens to a photo on its way through the world, on aligned faces; NumPy and Pillow.
+
+Each takes a canvas [160,160,3] uint8 and a random generator, and gives one back.
+"""
+
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+
+class Degradation(NamedTuple):
+    """One way of losing detail.
+
+    Attributes:
+      family: which others it is compared with.
+      strength: how strong within the family, for the axis of a plot; more is harsher.
+      apply: (canvas [H,W,3] uint8, generator) -> the same.
+    """
+
+    family: str
+    strength: float
+    apply: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def encoded(format: str, quality: int) -> Callable[..., np.ndarray]:
+    """Through a lossy file, chroma subsampled as is usual."""
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        buffer = io.BytesIO()
+        Image.fromarray(canvas).save(buffer, format, quality=quality)
+        return np.asarray(Image.open(buffer).convert("RGB"))
+
+    return apply
+
+
+def scaled(factor: float) -> Callable[..., np.ndarray]:
+    """Made smaller or larger by a factor, and back to its size."""
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        height, width = canvas.shape[:2]
+        size = (round(width * factor), round(height * factor))
+        image = Image.fromarray(canvas).resize(size, Image.Resampling.BICUBIC)
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+    return apply
+
+
+def blurred(sigma: float) -> Callable[..., np.ndarray]:
+    """A Gaussian of so many pixels."""
+    return lambda canvas, rng: np.asarray(
+        Image.fromarray(canvas).filter(ImageFilter.GaussianBlur(sigma))
+    )
+
+
+def coarsened(bits: int) -> Callable[..., np.ndarray]:
+    """So many bits per sample instead of eight (Xu et al., 2018)."""
+    levels = 2**bits - 1
+    return lambda canvas, rng: np.rint(np.rint(canvas / 255 * levels) / levels * 255).astype(
+        np.uint8
+    )
+
+
+def resized_and_padded(smallest: float) -> Callable[..., np.ndarray]:
+    """Shrunk by U(smallest, 1) and put at a random place on black (Xie et al., 2018)."""
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        length = len(canvas)
+        size = round(length * rng.uniform(smallest, 1))
+        top, left = rng.integers(0, length - size + 1, 2)
+        padded = np.zeros_like(canvas)
+        small = Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR)
+        padded[top : top + size, left : left + size] = small
+        return padded
+
+    return apply
+
+
+def screenshot(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shown at 1.37 times its size, taken off the screen by a fraction of a pixel, saved as JPEG 85."""
+    height, width = canvas.shape[:2]
+    factor = 1.37
+    shift = rng.uniform(-0.5, 0.5, 2)
+    size = (round(width * factor), round(height * factor))
+    shown = Image.fromarray(canvas).resize(size, Image.Resampling.BILINEAR)
+    taken = shown.transform(
+        (width, height),
+        Image.Transform.AFFINE,
+        (factor, 0, shift[0], 0, factor, shift[1]),
+        Image.Resampling.BICUBIC,
+    )
+    return encoded("JPEG", 85)(np.asarray(taken), rng)
+
+
+DEGRADATIONS = {
+    "as made": Degradation("", 0, lambda canvas, rng: canvas),
+    **{f"JPEG {q}": Degradation("JPEG", 100 - q, encoded("JPEG", q)) for q in (95, 75, 50)},
+    **{f"WebP {q}": Degradation("WebP", 100 - q, encoded("WEBP", q)) for q in (95, 75, 50)},
+    "scaled × 0.5": Degradation("scaled", 0.5, scaled(0.5)),
+    "scaled × 2": Degradation("scaled", 2.0, scaled(2.0)),
+    **{f"blur {s:g}": Degradation("blur", s, blurred(s)) for s in (0.5, 1.0, 2.0)},
+    **{f"{bits} bits": Degradation("bits", 8 - bits, coarsened(bits)) for bits in (5, 4, 3)},
+    "resize and pad": Degradation("pad", 0.1, resized_and_padded(0.9)),
+    "screenshot": Degradation("screenshot", 1.0, screenshot),
+}

@@ -1,0 +1,100 @@
+"""What is left of protections after JPEG, WebP, scaling, blur, fewer bits, padding and screenshots.
+
+    python -m experiments.survival --data_dir=LFW --protocol=protocol.json \\
+        --rows=unprotected,mobilefacenet_casia/tip_im,medium --workdir=results/survival
+
+Protected faces are degraded on their 160 × 160 canvas, about the resolution of LFW's faces, and judged by
+every recogniser. The row `unprotected` tells what a degradation does by itself. Rank-1 is the mean over the
+recognisers that the source does not hold; all of them are in survival.csv. --quick: JPEG 75 and blur.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from experiments import bootstrap, launch, plots, ranking, report, results, runs, tables
+from experiments.degradations import DEGRADATIONS
+from experiments.report import Picture, Table
+
+_ROWS = flags.DEFINE_list(
+    "rows", ["unprotected", "mobilefacenet_casia/tip_im", "medium"], "Protections to measure."
+)
+_QUICK = ("as made", "JPEG 75", "blur 1")
+
+
+def degraded(canvases: np.ndarray, name: str, seed: int) -> np.ndarray:
+    """[P,V,160,160,3] uint8 after a degradation; its randomness is that of each canvas's content."""
+    apply = DEGRADATIONS[name].apply
+
+    def one(canvas: np.ndarray) -> np.ndarray:
+        content = int.from_bytes(hashlib.sha256(canvas.tobytes()).digest()[:8], "big")
+        return apply(canvas, np.random.default_rng([seed, content]))
+
+    flat = canvases.reshape(-1, *canvases.shape[2:])
+    return np.stack([one(canvas) for canvas in flat]).reshape(canvases.shape)
+
+
+def curves(lines: list[dict[str, Any]]) -> dict[str, dict[str, plots.Line]]:
+    """Family and measure -> protection -> Rank-1 against strength, from what was not degraded on."""
+    made: dict[str, dict[str, plots.Line]] = {}
+    families = dict.fromkeys(DEGRADATIONS[line["after"]].family for line in lines)
+    for family in [family for family in families if family]:
+        for measure in ("Rank-1-UT", "Rank-1-T"):
+            for protection in dict.fromkeys(line["protection"] for line in lines):
+                points = sorted(
+                    (
+                        DEGRADATIONS[line["after"]].strength,
+                        *(line[f"{measure}{end}"] for end in ("", " low", " high")),
+                    )
+                    for line in lines
+                    if line["protection"] == protection
+                    and DEGRADATIONS[line["after"]].family in (family, "")
+                )
+                title = f"{family}: {measure}"
+                made.setdefault(title, {})[protection] = plots.Line(*zip(*points, strict=True))
+    return made
+
+
+def main(_: list[str]) -> None:
+    run = launch.begin("survival")
+    names = launch.named(run, ["unprotected", "sface/mim"] if run.quick else _ROWS.value)
+    bench = ranking.bench(run.protocol, run.models, run.cache)
+    lines, all_lines = [], []
+    for name in names.values():
+        row = runs.protect(run, bench, name)
+        unseen = [j.name for j in bench.judges if j.name not in name.surrogates]
+        for after in _QUICK if run.quick else DEGRADATIONS:
+            worse = row._replace(canvases=degraded(row.canvases, after, run.seed))
+            found = runs.judged(run, bench, f"{row.cell}/after {after}", worse)
+            head = {"protection": name.text, "probes": len(row.probes), "after": after}
+            all_lines += [
+                {
+                    **head,
+                    "recogniser": judge,
+                    **{m: float(hits[m].mean()) for m in ranking.MEASURES},
+                }
+                for judge, hits in found.items()
+            ]
+            for measure in ("Rank-1-UT", "Rank-1-T"):
+                shares = np.mean([found[judge][measure][:, 0] for judge in unseen or found], axis=0)
+                head |= tables.with_interval(measure, bootstrap.interval(shares, run.seed))
+            lines.append(head)
+    results.save(run.workdir, "survival", all_lines, missing=bench.missing)
+    print(results.save(run.workdir, "summary", lines))
+    axes = plots.Axes("strength", "share of probes")
+    parts: list[report.Part] = [
+        Picture(
+            "Rank-1 against strength", plots.panels(curves(lines), axes), "Strength 0 is as made."
+        ),
+        Table("Mean over the recognisers that the source does not hold", lines),
+        Table("Every recogniser", all_lines),
+    ]
+    report.write(run.workdir, "Survival", parts)
+    last = lines[-1]
+    print(f"{last['protection']} after {last['after']}: Rank-1-UT {last['Rank-1-UT']:.2f}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,74 @@
+"""What more targets, and virtual ones, are worth: Rank-1 against the number of targets.
+
+    python -m experiments.targets --data_dir=LFW --protocol=protocol.json \\
+        --flagfile=experiments/configs/figure7.flags --workdir=results/targets
+
+The paper's Figure 7 takes the first N targets for N of 1 to 10; Rank-N-T counts those alone. Its Table 7
+aims at faces of nobody: --virtual=sface+dlib adds a row with the library's virtual identities (made for
+those models) as targets, who are in no gallery, so that only Rank-N-UT says something. --quick: one and
+two targets.
+"""
+
+from absl import app, flags
+
+from experiments import launch, paper, plots, ranking, report, results, runs, tables
+from experiments.report import Picture, Table
+
+_SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
+_METHOD = flags.DEFINE_string("method", "tip_im", "Method.")
+_COUNTS = flags.DEFINE_list("counts", [str(n) for n in range(1, 11)], "Numbers of targets.")
+_VIRTUAL = flags.DEFINE_string("virtual", None, "Source of a row with virtual targets; none.")
+
+
+def curves(lines: list[tables.Line], counts: list[int]) -> dict[str, dict[str, plots.Line]]:
+    """Measure -> recogniser -> Rank-1 against the number of targets; lines in the order of counts."""
+    made: dict[str, dict[str, plots.Line]] = {}
+    for measure in ("Rank-1-T", "Rank-1-UT"):
+        for recogniser in dict.fromkeys(line["recogniser"] for line in lines):
+            those = [line for line in lines if line["recogniser"] == recogniser]
+            star = "*" if those[0]["surrogate"] else ""
+            values = (
+                [line[key] for line in those]
+                for key in (measure, f"{measure} low", f"{measure} high")
+            )
+            made.setdefault(measure, {})[recogniser + star] = plots.Line(counts, *values)
+    return made
+
+
+def main(_: list[str]) -> None:
+    run = launch.begin("targets")
+    source = "sface/mim" if run.quick else f"{_SOURCE.value}/{_METHOD.value}"
+    counts = [1, 2] if run.quick else [int(count) for count in _COUNTS.value]
+    virtual = f"{_VIRTUAL.value}/{_METHOD.value}:virtual=1" if _VIRTUAL.value else None
+    names = launch.named(run, [f"{source}:targets={count}" for count in counts])
+    other = launch.named(run, [virtual] if virtual else [])
+    bench = ranking.bench(run.protocol, run.models, run.cache)
+    lines, beside = (
+        [
+            line
+            for name in part.values()
+            for line in tables.lines(runs.measured(run, bench, name), run.seed)
+        ]
+        for part in (names, other)
+    )
+    results.save(run.workdir, "targets", lines + beside, missing=bench.missing)
+    shapes = {kind: tables.pivoted(lines + beside, kind) for kind in (ranking.T, ranking.UT)}
+    for kind, table in shapes.items():
+        print(results.save(run.workdir, f"rank-{kind}", table))
+    picture = plots.panels(curves(lines, counts), plots.Axes("targets", "share of probes"))
+    parts: list[report.Part] = [
+        Picture(
+            "Rank-1 against the number of targets",
+            picture,
+            "The paper's Figure 7; * is a white box.",
+        ),
+        Table("Rank-1-T [95 % interval] / Rank-5-T, percent", shapes[ranking.T]),
+        Table("Rank-1-UT [95 % interval] / Rank-5-UT, percent", shapes[ranking.UT], paper.TABLE_7),
+    ]
+    report.write(run.workdir, "Targets", parts)
+    last = lines[-1]
+    print(f"{counts[-1]} targets: Rank-1-T {last['Rank-1-T']:.2f} on {last['recogniser']}")
+
+
+if __name__ == "__main__":
+    app.run(main)
