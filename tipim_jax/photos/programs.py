@@ -43,8 +43,8 @@ def _installation() -> tuple[str, ...]:
         sources.hexdigest(),
         *(jax.__version__, jaxlib.__version__, np.__version__),
         *(device.device_kind, device.client.platform_version, _processor()),
-        *(os.environ.get("XLA_FLAGS", ""), str(jax.config.jax_enable_x64)),
-        str(jax.config.jax_default_matmul_precision),
+        *(os.environ.get("XLA_FLAGS", ""), str(jax.config.values["jax_enable_x64"])),
+        str(jax.config.values["jax_default_matmul_precision"]),
     )
 
 
@@ -61,7 +61,7 @@ def _processor() -> str:
 def compiled_anew() -> Iterator[None]:
     """Compiles without JAX's own cache, for `save`: a program that came out of that cache serialises
     without its code, and fails only when it is called."""
-    enabled = jax.config.jax_enable_compilation_cache
+    enabled = jax.config.values["jax_enable_compilation_cache"]
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()
     try:
@@ -104,7 +104,7 @@ def save_arrays(name: str, arrays: PyTree) -> None:
 
 
 def _folder() -> Path | None:
-    folder = jax.config.jax_compilation_cache_dir
+    folder = jax.config.values["jax_compilation_cache_dir"]
     return Path(folder) if folder else None
 
 
