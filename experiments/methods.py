@@ -135,8 +135,16 @@ def centre() -> Search:
 SEARCHES: dict[str, Callable[[], Search]] = {
     "default": search.default,
     "exhaustive": search.exhaustive,
+    "exhaustive_once": lambda: search.first(search.exhaustive()),
+    "exhaustive_every_5": lambda: search.every(search.exhaustive(), 5),
+    "exhaustive_sticky": lambda: search.sticky(search.exhaustive()),
     "first_order": search.first_order,
+    "first_order_once": lambda: search.first(search.first_order()),
+    "first_order_10": lambda: search.first(search.first_order(), 10),
     "reach": lambda: search.first(search.reach()),
+    "reach_1": lambda: search.first(search.reach(1)),
+    "reach_2": lambda: search.first(search.reach(2)),
+    "reach_every_10": lambda: search.every(search.reach(1), 10),
     "nearest": search.nearest,
     "random": search.at_random,
     "centre": centre,
@@ -177,13 +185,20 @@ def settled(name: str, setting: Setting = Setting()) -> Setting:
     return own if base == name else own._replace(attract=0.0, search="fixed")
 
 
-def compose(name: str, embed: Embed, setting: Setting = Setting()) -> Method:
+def compose(
+    name: str,
+    embed: Embed,
+    setting: Setting = Setting(),
+    *,
+    around: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda u: u,
+) -> Method:
     """A method by its name.
 
     Args:
       name: a key of `METHODS`, `_untargeted` after it for the dodging form.
       embed: (params, image [H,W,C]) -> [D] unit norm.
       setting: what the method does not set itself.
+      around: what becomes of its updates: `probes.watched`, or others in their place.
 
     Raises:
       ValueError: an unknown name in one of the tables.
@@ -196,7 +211,7 @@ def compose(name: str, embed: Embed, setting: Setting = Setting()) -> Method:
     move = updates.mi_fgsm(own.alpha / own.epsilon, decay=own.decay, direction=norm.direction())
     composed = attack.tip_im(
         embed,
-        optax.chain(updates.smooth(), move) if own.smooth else move,
+        around(optax.chain(updates.smooth(), move) if own.smooth else move),
         project=norm.project,
         objective=Objective(own.attract, own.repel),
         gain=Gain(own.reduce, own.squared),
