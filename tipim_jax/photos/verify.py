@@ -55,13 +55,13 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
     return found
 
 
-def load(name: str) -> Verifier:
-    """One recogniser; its threshold is NaN if it has not been calibrated.
+def load(name: str, dtype: Any = jnp.float32) -> Verifier:
+    """One recogniser, computing in `dtype`; its threshold is NaN if it has not been calibrated.
 
     Raises:
       ValueError: it is unknown or absent.
     """
-    recogniser = zoo.load(name)
+    recogniser = zoo.load(name, dtype)
     calibration = zoo.thresholds(name)
     threshold = calibration["far_1e-3"] if calibration else math.nan
     return Verifier(name, _batched(on_canvas(recogniser)), recogniser.params, threshold)
