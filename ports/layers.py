@@ -219,22 +219,9 @@ class DepthwiseConv(nnx.Module):
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
-def _convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    stride: int,
-    padding: Any,
-    *,
-    groups: int = 1,
-    dilation: int = 1,
-) -> jax.Array:
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Any) -> jax.Array:
     return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        padding,
-        lhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
@@ -257,17 +244,39 @@ def _convolution_forward(x: jax.Array, kernel: jax.Array, stride: int, padding: 
 
 def _convolution_backward(stride: int, padding: Any, residuals: Any, cotangent: jax.Array) -> Any:
     x, kernel = residuals
-    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    pads = [
-        (size - 1 - low, length - 1 - ((steps - 1) * stride - low))
-        for (low, _), size, length, steps in zip(
-            padding, kernel.shape, x.shape[1:], cotangent.shape[1:], strict=False
-        )
-    ]
-    x_gradient = _convolve(cotangent, turned, 1, pads, dilation=stride)
+    x_gradient = _input_gradient(cotangent, kernel, stride, padding, x.shape[1:3])
     # not computed when the weights are frozen
     (kernel_gradient,) = jax.vjp(lambda k: _convolve(x, k, stride, padding), kernel)[1](cotangent)
     return x_gradient, kernel_gradient
+
+
+def _input_gradient(
+    cotangent: jax.Array, kernel: jax.Array, stride: int, padding: Any, size: tuple[int, ...]
+) -> jax.Array:
+    """The pull-back of a convolution to its input: [B,H',W',O], [kh,kw,I,O] -> [B,H,W,I].
+
+    A plain convolution of the cotangent that gives the s × s pixels under each of its pixels at once, as
+    s² · I channels. The usual form inserts zeros between the pixels of the cotangent and multiplies them,
+    s² times the work. With x[p + low] = x[q s + r]: dx[q, r] = Σ_m dy[q − m] · K[r + s m].
+    """
+    (top, _), (left, _) = padding
+    taps = [-(-length // stride) for length in kernel.shape[:2]]
+    full = [(0, m * stride - length) for m, length in zip(taps, kernel.shape, strict=False)]
+    inputs, outputs = kernel.shape[2:]
+    phases = jnp.pad(kernel, (*full, (0, 0), (0, 0))).reshape(
+        taps[0], stride, taps[1], stride, inputs, outputs
+    )
+    phases = jnp.flip(phases, (0, 2)).transpose(0, 2, 5, 1, 3, 4)
+    phases = phases.reshape(*taps, outputs, stride * stride * inputs)
+    blocks = [(length - 1 + low) // stride + 1 for length, low in zip(size, (top, left))]
+    pads = [
+        (m - 1, count - steps)
+        for m, count, steps in zip(taps, blocks, cotangent.shape[1:], strict=False)
+    ]
+    pixels = _convolve(cotangent, phases, 1, pads)
+    pixels = pixels.reshape(-1, *blocks, stride, stride, inputs).transpose(0, 1, 3, 2, 4, 5)
+    pixels = pixels.reshape(-1, blocks[0] * stride, blocks[1] * stride, inputs)
+    return pixels[:, top : top + size[0], left : left + size[1]]
 
 
 convolution.defvjp(_convolution_forward, _convolution_backward)
