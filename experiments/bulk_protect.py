@@ -11,13 +11,13 @@ docs/bulk.md says what is guaranteed and how to launch it on many hosts. --quick
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from absl import app, flags, logging
 
 from ports import yunet, zoo
@@ -36,7 +36,7 @@ from tipim_jax.bulk import (
 from tipim_jax.bulk.pipeline import Job, Threads
 from tipim_jax.bulk.places import Place
 from tipim_jax.bulk.sources import Source
-from tipim_jax.bulk.work import Mine, Shards
+from tipim_jax.bulk.work import Mine, Shards, committed
 from tipim_jax.photos import demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.files import check_quality
@@ -143,8 +143,9 @@ def config(ask: Ask) -> dict[str, Any]:
 
 
 def freeze(ask: Ask) -> None:
-    """Process 0 at the start of a job: its record, and the list of its photos."""
+    """Process 0 at the start: the job's record and the list of its photos, and no leftovers."""
     record.write(ask.out, config(ask))
+    places.clear_staging(ask.out)
     if _records(ask) is None and not places.exists(ask.out, sources.LIST):
         sources.freeze(ask.out, _paths(ask), ask.saving.format)
 
@@ -186,13 +187,13 @@ def tools(ask: Ask) -> Tools:
     return Tools(partial(find_faces.find, detector), made, judges)
 
 
-def job(ask: Ask, made: Tools, photos: Source, here: cluster.Place) -> Job:
+def job(ask: Ask, made: Tools, photos: Source, mine: Mine) -> Job:
     """The part of this process."""
     used = made.engine
     return Job(
         tools=made,
         source=photos,
-        mine=Mine(Shards(photos.photos, ask.shard_size), *here),
+        mine=mine,
         out=ask.out,
         sink=(sinks.folder if ask.sink == "folder" else sinks.array_record)(ask.out),
         constants=rows.Constants(
@@ -201,7 +202,7 @@ def job(ask: Ask, made: Tools, photos: Source, here: cluster.Place) -> Job:
             record.fingerprints(used.surrogates, used.params),
         ),
         saving=ask.saving,
-        checkpoints=progress.folder(ask.workdir, *here),
+        checkpoints=progress.folder(ask.workdir, mine.process, mine.processes),
         error_budget=_ERROR_BUDGET.value,
         checkpoint_seconds=_REPORT_SECONDS.value,
         threads=Threads(
@@ -242,6 +243,26 @@ def reporter(path: Path) -> Callable[[telemetry.Meter], None]:
     return report
 
 
+def told(ask: Ask, meter: telemetry.Meter, mine: Mine) -> None:
+    """Prints the pace and the price of this process; if the job is done, its summary."""
+    here = telemetry.metrics(ask.workdir, mine.process, mine.processes)
+    every = [telemetry.metrics(ask.workdir, i, mine.processes) for i in range(mine.processes)]
+    own = telemetry.overall([here], _PRICE.value)
+    total = summary.finish(ask.out, mine.shards, telemetry.overall(every, _PRICE.value))
+    if total is not None:
+        print(
+            f"All {total.photos} photos of the job: {total.protected} protected, "
+            f"{total.no_face} without a face, {total.quarantined} quarantined."
+        )
+    done = meter.before + meter.counts
+    state = "done" if done.photos == meter.photos else "stopped; the same command goes on"
+    print(
+        f"{done.protected} of {meter.photos} photos protected, {state}; "
+        f"{own['photos_per_second']:.2f} photos/s, "
+        f"{own['cost_per_million_photos']:.0f} per million photos"
+    )
+
+
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX narrate every save otherwise
     stop = stopping(_GRACE_SECONDS.value)
@@ -256,30 +277,16 @@ def main(_: list[str]) -> None:
             join=_DISTRIBUTED.value or _COORDINATOR.value is not None,
         )
         photos = source(ask)
-        part = job(ask, tools(ask), photos, here)
-        metrics = Path(ask.workdir) / f"metrics-{here.process}-of-{here.processes}.jsonl"
-        started = time.perf_counter()
-        meter = pipeline.run(part, stop, reporter(metrics))
+        mine = Mine(Shards(photos.photos, ask.shard_size), *here)
+        report = reporter(telemetry.metrics(ask.workdir, *here))
+        if committed(ask.out, mine.shards)[np.asarray(mine.own, int)].all():
+            summary.finish(ask.out, mine.shards, {})  # a killed process may have left that to do
+            print("Every photo of this process is done already.")
+            return
+        meter = pipeline.run(job(ask, tools(ask), photos, mine), stop, report)
     except (ValueError, pipeline.BudgetExceeded) as error:
         raise app.UsageError(str(error)) from error
-    seconds = time.perf_counter() - started
-    done = meter.before + meter.counts
-    figures = {
-        "photos_per_second": meter.counts.photos / seconds,
-        "cost_per_million_photos": telemetry.cost_per_million(
-            seconds, meter.counts.photos, _PRICE.value
-        ),
-    }
-    total = summary.finish(ask.out, part.mine.shards, figures)
-    whose = f"process {here.process} of {here.processes}: " if here.processes > 1 else ""
-    state = "done" if done.photos == part.mine.photos else "stopped; start again to go on"
-    if total is not None:
-        print(f"All {total.photos} photos of the job: {total.quarantined} quarantined.")
-    print(
-        f"{whose}{done.protected} of {part.mine.photos} photos protected, {state}; "
-        f"{figures['photos_per_second']:.2f} photos/s, "
-        f"{figures['cost_per_million_photos']:.0f} per million photos"
-    )
+    told(ask, meter, mine)
 
 
 if __name__ == "__main__":

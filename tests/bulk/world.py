@@ -1,11 +1,15 @@
 """A job that costs next to nothing: a small network, a finder that needs none, and photos of noise.
 
-Everything else is the real thing; `work` is what a killed process was doing.
+Everything else is the real thing. `start` runs it in a process of its own, forked from a server that has
+imported everything and computed nothing.
 """
 
+import getpass
+import multiprocessing
 import signal
-import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from tipim_jax import attack, search, updates
 from tipim_jax.bulk import pipeline, places, progress, record, sinks, sources, work
 from tipim_jax.bulk.pipeline import Job, Threads
 from tipim_jax.bulk.rows import Constants
+from tipim_jax.bulk.telemetry import Meter
 from tipim_jax.ensemble import on_canvas
 from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import engine, verify
@@ -60,7 +65,7 @@ def find(pixels: np.ndarray) -> list[Face]:
 
 
 @cache
-def small_engine(devices: int = 1) -> engine.Engine:
+def small_engine(devices: int) -> engine.Engine:
     targets = np.random.default_rng(3).normal(size=(TARGETS, 12)).astype(np.float32)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     names = tuple(f"virtual {i}" for i in range(TARGETS))
@@ -88,8 +93,8 @@ def judge() -> verify.Verifier:
     return verify.Verifier(one.name, verify._batched(on_canvas(one)), one.params, 0.5)
 
 
-def tools(devices: int = 1) -> Tools:
-    return Tools(find, small_engine(devices), [judge()])
+def tools(devices: int = 1, judged: bool = True) -> Tools:
+    return Tools(find, small_engine(devices), [judge()] if judged else [])
 
 
 def write_photos(folder: Path, count: int, size: int = 48) -> None:
@@ -105,6 +110,14 @@ def write_photos(folder: Path, count: int, size: int = 48) -> None:
         Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
+def begin(inputs: Path, out: Path) -> None:
+    """What the first process does before the others begin."""
+    here = places.place(out)
+    places.clear_staging(here)
+    if not places.exists(here, sources.LIST):
+        sources.freeze(here, sources.photos_below(places.place(inputs)), None)
+
+
 def job(
     inputs: Path,
     out: Path,
@@ -115,14 +128,13 @@ def job(
     devices: int = 1,
     shard_size: int = 8,
     array_record: bool = False,
+    judged: bool = True,
     **changes: Any,
 ) -> Job:
-    """The job of one process; the first one freezes the list."""
+    """The job of one process, after `begin`."""
     here = places.place(out)
-    if not places.exists(here, sources.LIST):
-        sources.freeze(here, sources.photos_below(places.place(inputs)), None)
     source = sources.listed(here, places.place(inputs))
-    made = tools(devices)
+    made = tools(devices, judged)
     shards = work.Shards(source.photos, shard_size)
     return Job(
         tools=made,
@@ -153,15 +165,36 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def run(*arguments: Any, **options: Any) -> Any:
-    """A job from start to end, or until SIGTERM in the main thread of a process."""
+def run(inputs: Path, out: Path, workdir: Path, **options: Any) -> Meter:
+    """A job from start to end, in this process and as the only one."""
+    begin(inputs, out)
+    return pipeline.run(job(inputs, out, workdir, **options), threading.Event())
+
+
+def start(function: Callable[..., None], *arguments: Any, **options: Any) -> Any:
+    """Starts `function` in a new process that has no devices yet, and returns the process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_settled, args=(function, arguments, options))
+    process.start()
+    return process
+
+
+def _settled(function: Callable[..., None], arguments: Any, options: Any) -> None:
+    keep_compilations()
+    function(*arguments, **options)
+
+
+def keep_compilations() -> None:
+    """Processes compile once for all."""
+    folder = Path(tempfile.gettempdir()) / f"tipim-tests-{getpass.getuser()}" / "bulk"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def until_terminated(*arguments: Any, **options: Any) -> None:
+    """What a worker does: a job, until it is done or SIGTERM comes."""
     stop = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    return pipeline.run(job(*arguments, **options), stop)
-
-
-def main(inputs: str, out: str, workdir: str, process: int, processes: int) -> None:
-    """What a worker process does."""
-    run(Path(inputs), Path(out), Path(workdir), process=process, processes=processes)
-    sys.exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    pipeline.run(job(*arguments, **options), stop)

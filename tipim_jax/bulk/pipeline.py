@@ -4,6 +4,8 @@ Grain's threads read and detect ahead, one or two threads feed the devices, a po
 number of photos between reading and publishing is limited, and with it the memory.
 """
 
+import contextlib
+import shutil
 import threading
 import time
 from collections import deque
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from tipim_jax.bulk import places, progress, retry, rows, sinks
+from tipim_jax.bulk import places, progress, retry, rows
 from tipim_jax.bulk.places import Place
 from tipim_jax.bulk.progress import Progress
 from tipim_jax.bulk.rows import NO_FACE, QUARANTINED, Constants, Counts
@@ -36,7 +38,7 @@ class Threads(NamedTuple):
       read: threads that read, decode and detect.
       ahead: photos they may be ahead.
       finish: threads that paste, encode, judge and publish.
-      in_flight: photos between the readers and the end, at least two full batches.
+      in_flight: photos between the readers and the end; never fewer than two full batches.
     """
 
     read: int = 2
@@ -103,10 +105,11 @@ def resume(job: Job) -> tuple[np.ndarray, Progress]:
     from there on, row files are counted.
     """
     done = committed(job.out, job.mine.shards)
-    own = np.asarray(job.mine.own, int)
+    own = done[np.asarray(job.mine.own, int)]
     known = progress.load(job.checkpoints)
-    if known is None or not done[own[: known.shards]].all() or known.shards > len(own):
-        known = Progress(0, Counts(), {})
+    if known is None or known.shards > len(own) or not own[: known.shards].all():
+        first = int(np.argmin(own)) if len(own) and not own.all() else len(own)
+        known = Progress(0, Counts(), first, None)
     return done, known
 
 
@@ -147,7 +150,9 @@ class _Run:
         self.open: dict[int, dict[int, tuple[dict[str, Any], Staged | None]]] = {}
         self.lock = threading.Lock()
         self.failure: BaseException | None = None
-        self.slots = threading.Semaphore(job.threads.in_flight)
+        # Fewer than a full batch would wait for each other.
+        in_flight = max(job.threads.in_flight, 2 * job.tools.engine.capacity)
+        self.slots = threading.Semaphore(in_flight)
         self.batches: deque[Future[None]] = deque()
         # On CPUs two attacks at once would share the cores; elsewhere one is fed while one runs.
         depth = 1 if job.tools.engine.mesh.devices.flat[0].platform == "cpu" else 2
@@ -201,13 +206,14 @@ class _Run:
 
     def _input(self) -> Any:
         mine = self.job.mine
-        data = grain.MapDataset.source(_Positions(mine)).map(self._prepare)
+        first = self.start.base * mine.shards.size
+        data = grain.MapDataset.source(_Positions(mine, first)).map(self._prepare)
         options = grain.ReadOptions(
             num_threads=self.job.threads.read, prefetch_buffer_size=self.job.threads.ahead
         )
         iterator = iter(data.to_iter_dataset(options))
-        state = self.start.state or {**iterator.get_state(), "next_index": 0}
-        iterator.set_state(state)
+        if self.start.state is not None:
+            iterator.set_state(self.start.state)
         return iterator
 
     def _next(self, iterator: Any) -> Prepared | _Skipped | None:
@@ -348,7 +354,7 @@ class _Run:
         again(lambda: job.sink.publish(name, photos))
         data = rows.encode(table, job.constants)
         again(lambda: places.write(job.out, row_file(job.mine.shards, shard), data))
-        sinks.clear(self._folder(shard * job.mine.shards.size))
+        shutil.rmtree(self._folder(shard * job.mine.shards.size), ignore_errors=True)
         counts = rows.count(table)
         self.meter.add(counts)
         with self.lock:
@@ -359,7 +365,8 @@ class _Run:
     def _folder(self, number: int) -> Path:
         """Where photos of this one's shard are staged."""
         shards = self.job.mine.shards
-        return sinks.staging(self.job.out) / shards.name(number // shards.size)
+        name = f"{places.token()}-{shards.name(number // shards.size)}"
+        return places.staging(self.job.out) / name
 
     # Progress
 
@@ -380,24 +387,27 @@ class _Run:
     def _checkpoint(self) -> None:
         with self.lock:
             state = self.states.get(self.position)
-            now = Progress(self.position, self.counts, state or {})
+            now = Progress(self.position, self.counts, self.start.base, state)
         if state is not None or self.position == len(self.job.mine.own):
             progress.save(self.job.checkpoints, now)
 
     def _leave(self) -> None:
         """Removes what was staged for shards that are not done; they are done anew."""
         for shard in self.open:
-            sinks.clear(self._folder(shard * self.job.mine.shards.size))
+            folder = self._folder(shard * self.job.mine.shards.size)
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            places.staging(self.job.out).rmdir()  # the last one leaves nothing
 
 
 class _Positions(Sequence[int]):
-    """The photos of a process as a source for Grain."""
+    """The photos of a process from a position on, as a source for Grain."""
 
-    def __init__(self, mine: Mine) -> None:
-        self._mine, self._count = mine, mine.photos
+    def __init__(self, mine: Mine, first: int) -> None:
+        self._mine, self._first = mine, first
 
     def __len__(self) -> int:
-        return self._count
+        return max(0, self._mine.photos - self._first)
 
     def __getitem__(self, position: Any) -> Any:
-        return self._mine.photo(position)
+        return self._mine.photo(self._first + position)

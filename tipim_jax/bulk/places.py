@@ -1,12 +1,17 @@
 """Folders on a disk, or anywhere that fsspec reaches (`gs://`, `s3://`, …), by one set of calls."""
 
 import os
+import shutil
+import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+STAGING = ".staging"
 
 
 class Place(NamedTuple):
@@ -80,15 +85,11 @@ def write(folder: Place, name: str, data: bytes) -> None:
     if not folder.local:
         folder.fs.pipe_file(folder.at(name), data)  # an object appears when it is complete
         return
-    path = Path(folder.at(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = staging(folder) / f"{token()}-{name.replace('/', '-')}"
+    part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        part.write_bytes(data)
+        move_here(folder, name, part)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -96,8 +97,6 @@ def write(folder: Place, name: str, data: bytes) -> None:
 
 def move_here(folder: Place, name: str, staged: Path) -> None:
     """Moves a finished local file into the folder, in one go, over one that exists.
-
-    On a disk the file must lie on the same one, so that this is a rename.
 
     Raises:
       OSError: it cannot be moved.
@@ -109,5 +108,23 @@ def move_here(folder: Place, name: str, staged: Path) -> None:
     path = Path(folder.at(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     with staged.open("rb+") as file:
-        os.fsync(file.fileno())  # or a power cut could leave a committed name without its bytes
+        os.fsync(file.fileno())  # or a power cut could leave a name without its bytes
     staged.replace(path)
+
+
+def staging(folder: Place) -> Path:
+    """The local folder for files that are not finished: on the disk of the folder, where it has one,
+    so that finishing is a rename."""
+    if folder.local:
+        return Path(folder.at(STAGING))
+    return Path(tempfile.gettempdir()) / "tipim-bulk" / folder.root.strip("/").replace("/", "-")
+
+
+def token() -> str:
+    """Names this process: one of an earlier run may still be there and must not write to its files."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def clear_staging(folder: Place) -> None:
+    """Removes what killed processes left unfinished; no other process may be at work."""
+    shutil.rmtree(staging(folder), ignore_errors=True)

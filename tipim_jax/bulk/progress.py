@@ -24,12 +24,14 @@ class Progress(NamedTuple):
     Attributes:
       shards: how many of its own shards are done before that one.
       counts: of the photos in them.
-      state: Grain's iterator state at the first photo of that one.
+      base: the own shard that the input iterator began with.
+      state: Grain's iterator state at the first photo of the open shard; None before the first one.
     """
 
     shards: int
     counts: Counts
-    state: dict[str, Any]
+    base: int
+    state: dict[str, Any] | None
 
 
 def folder(workdir: str, process: int, processes: int) -> epath.Path:
@@ -40,11 +42,9 @@ def folder(workdir: str, process: int, processes: int) -> epath.Path:
 def save(folder: epath.Path, progress: Progress) -> None:
     """Saves progress, whole or not at all, and removes what was saved before."""
     name = f"{progress.shards:07d}"
-    if (folder / name).exists():
-        return
     folder.mkdir(parents=True, exist_ok=True)
     with _checkpointer() as checkpointer:
-        checkpointer.save(folder / name, args=_Save(progress))
+        checkpointer.save(folder / name, args=_Save(progress), force=True)
     for path in folder.iterdir():
         if path.name != name:  # earlier ones, and what a killed process left half-written
             path.rmtree()
@@ -71,8 +71,8 @@ class _Handler(ocp.CheckpointHandler):
         (directory / _FILE).write_text(json.dumps(args.progress))
 
     def restore(self, directory: epath.Path, args: Any) -> Progress:
-        shards, counts, state = json.loads((directory / _FILE).read_text())
-        return Progress(shards, Counts(*counts), state)
+        shards, counts, base, state = json.loads((directory / _FILE).read_text())
+        return Progress(shards, Counts(*counts), base, state)
 
 
 @ocp.args.register_with_handler(_Handler, for_save=True)

@@ -1,7 +1,5 @@
 """Where protected photos go: staged one by one, and published a whole shard at a time."""
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +10,6 @@ from tipim_jax.bulk import places
 from tipim_jax.bulk.places import Place
 
 PHOTOS = "photos"  # the folder of the outputs
-STAGING = ".staging"
 
 
 class Staged(NamedTuple):
@@ -31,7 +28,7 @@ class Sink(NamedTuple):
     """How shards are published.
 
     Attributes:
-      name: (shard's name, output's name, position among the outputs) -> what the row says of it.
+      location: (shard's name, output's name, position among the outputs) -> what the row says of it.
       publish: (shard's name, outputs in order) -> None; done twice it leaves the same files.
     """
 
@@ -66,16 +63,3 @@ def array_record(out: Place) -> Sink:
         places.move_here(out, file(shard), whole)
 
     return Sink(lambda shard, output, position: f"{file(shard)}:{position}", publish)
-
-
-def staging(out: Place) -> Path:
-    """The local folder for photos that are not published yet: on the disk of the output, where it has
-    one, so that publishing is a rename."""
-    if out.local:
-        return Path(out.at(STAGING))
-    return Path(tempfile.gettempdir()) / "tipim-bulk" / out.root.strip("/").replace("/", "-")
-
-
-def clear(folder: Path) -> None:
-    """Removes a shard's staged photos, whoever left them there."""
-    shutil.rmtree(folder, ignore_errors=True)

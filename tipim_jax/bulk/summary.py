@@ -27,9 +27,9 @@ def finish(out: Place, shards: Shards, run: dict[str, Any]) -> Counts | None:
       run: what else the summary should hold.
 
     Returns:
-      The counts of the job, or None if it is not done.
+      The counts of the job, or None if it is not done, or has its summary.
     """
-    if not committed(out, shards).all():
+    if places.exists(out, SUMMARY) or not committed(out, shards).all():
         return None
     counts, lost = Counts(), io.StringIO()
     writer = csv.writer(lost, lineterminator="\n")

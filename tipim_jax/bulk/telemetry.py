@@ -6,7 +6,7 @@ Lines hold figures alone: no photo's name, path or content.
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +116,11 @@ def line(figures: dict[str, Any]) -> str:
     )
 
 
+def metrics(workdir: str, process: int, processes: int) -> Path:
+    """The file of JSON lines of one process."""
+    return Path(workdir) / f"metrics-{process}-of-{processes}.jsonl"
+
+
 def append(path: Path, figures: dict[str, Any]) -> None:
     """Adds a JSON line with the time to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +128,19 @@ def append(path: Path, figures: dict[str, Any]) -> None:
         file.write(json.dumps({"time": time.time(), **figures}) + "\n")
 
 
-def cost_per_million(seconds: float, photos: int, price_per_hour: float) -> float:
-    """What a million photos cost on machines of this price, at the pace of a run."""
-    return price_per_hour * seconds / 3600 / max(1, photos) * 1e6
+def overall(paths: Iterable[Path], price_per_hour: float) -> dict[str, float]:
+    """Pace and cost of the last runs of the processes that left these files, all together.
+
+    Args:
+      paths: of `metrics`; those that are not there are left out.
+      price_per_hour: of the machine of one process.
+    """
+    last = [json.loads(path.read_text().splitlines()[-1]) for path in paths if path.exists()]
+    photos = sum(figures["photos"] for figures in last)
+    seconds = sum(figures["seconds"] for figures in last)
+    return {
+        "processes": len(last),
+        "photos_per_second": sum(figures["photos_per_second"] for figures in last),
+        "faces_per_second": sum(figures["faces_per_second"] for figures in last),
+        "cost_per_million_photos": price_per_hour * seconds / 3600 / max(1, photos) * 1e6,
+    }

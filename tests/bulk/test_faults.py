@@ -1,0 +1,170 @@
+"""Whatever is killed, and whenever: started again, a job ends with the files of one that nobody disturbed."""
+
+import itertools
+import random
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.bulk import world
+from tipim_jax.bulk import pipeline, progress
+from tipim_jax.bulk.rows import Counts
+
+PHOTOS, KILLS, SHARD = 500, 21, 4
+
+
+@pytest.fixture(scope="module")
+def many(request, tmp_path_factory):
+    """500 photos: of LFW where it is, of noise elsewhere."""
+    folder = tmp_path_factory.mktemp("many") / "in"
+    try:
+        lfw = request.getfixturevalue("research_data") / "lfw" / "photos"
+    except pytest.skip.Exception:
+        world.write_photos(folder, PHOTOS, size=32)
+        return folder
+    for path in itertools.islice(sorted(lfw.rglob("*.jpg")), PHOTOS):
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        with Image.open(path) as image:  # small ones: what is tested is not the pixels
+            image.resize((48, 48)).save(folder / path.parent.name / path.name)
+    return folder
+
+
+def committed(folder):
+    return len(list((folder / "out" / "rows").glob("rows-*.parquet")))
+
+
+def test_sigkill_at_any_moment(many, tmp_path):
+    """Rounds of one to four processes, killed one after the other at random moments."""
+    rng, killed, done = random.Random(1), 0, -1
+    options = {"shard_size": SHARD, "checkpoint_seconds": 0.05, "judged": False}
+    arguments = (many, tmp_path / "out", tmp_path / "work")
+    while killed < KILLS:
+        world.begin(many, tmp_path / "out")
+        count = rng.choice([1, 2, 3, 4, 4])
+        workers = [
+            world.start(
+                world.until_terminated, *arguments, process=process, processes=count, **options
+            )
+            for process in range(count)
+        ]
+        rng.shuffle(workers)
+        # Most rounds get somewhere, and some are killed before they do.
+        patience, wanted = time.monotonic() + rng.uniform(0.2, 30), done + rng.choice([0, 1, 2])
+        while time.monotonic() < patience and committed(tmp_path) < wanted:
+            time.sleep(0.005)
+        for worker in workers:
+            time.sleep(rng.uniform(0, 0.3))
+            killed += worker.is_alive()
+            worker.kill()
+            worker.join()
+        done = committed(tmp_path)
+        assert done < PHOTOS // SHARD, "the job ended before it was killed often enough"
+    last = world.run(*arguments, **options)
+    assert last.before.photos + last.counts.photos == PHOTOS
+
+    whole = world.run(many, tmp_path / "whole", tmp_path / "other", **options)
+    assert whole.counts.protected == len(world.files(tmp_path / "out" / "photos"))
+    assert world.files(tmp_path / "out") == world.files(tmp_path / "whole")
+
+
+def test_sigterm_publishes_whole_shards_and_the_next_run_goes_on_there(undisturbed, tmp_path):
+    arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
+    world.begin(*arguments[:2])
+    worker = world.start(world.until_terminated, *arguments)
+    while committed(tmp_path) < 2:
+        time.sleep(0.005)
+    asked = time.monotonic()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
+    assert time.monotonic() - asked < 10
+    assert not (tmp_path / "out" / ".staging").exists()
+    stopped = committed(tmp_path)
+    known = progress.load(world.job(*arguments).checkpoints)
+    assert known is not None
+    assert known.shards <= stopped < 8
+    assert known.counts.photos == 8 * known.shards
+    meter = world.run(*arguments)
+    assert meter.before.photos == 8 * stopped
+    assert meter.counts.photos == 60 - 8 * stopped
+    assert world.files(tmp_path / "out") == undisturbed.output
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path):
+    """A job that is done, with its checkpoint."""
+    arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
+    world.run(*arguments)
+    return arguments
+
+
+def test_row_files_overrule_the_checkpoint(finished, undisturbed, tmp_path):
+    """Removing a row file has its shard done anew, whatever the checkpoint says."""
+    job = world.job(*finished)
+    assert progress.load(job.checkpoints).shards == 8
+    (tmp_path / "out" / "rows" / "rows-00003-of-00008.parquet").unlink()
+    shutil.rmtree(tmp_path / "out" / "photos" / "1")
+    done, start = pipeline.resume(job)
+    assert done.sum() == 7
+    assert start == progress.Progress(0, Counts(), 3, None)
+    assert world.run(*finished).counts.photos == 8
+    missing = set(undisturbed.output) - set(world.files(tmp_path / "out"))
+    assert missing
+    assert all(name.startswith("photos/1/") for name in missing)
+
+
+def test_a_checkpoint_without_its_row_files_is_not_used(finished, undisturbed, tmp_path):
+    shutil.rmtree(tmp_path / "out")
+    world.run(*finished)
+    assert world.files(tmp_path / "out") == undisturbed.output
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty folder", "half-written"])
+def test_a_damaged_checkpoint_is_not_used(finished, undisturbed, tmp_path, damage):
+    job = world.job(*finished)
+    (tmp_path / "out" / "rows" / "rows-00007-of-00008.parquet").unlink()
+    newest = job.checkpoints / "0000009"
+    if damage == "truncated":
+        shutil.copytree(job.checkpoints / "0000008", newest)
+        (newest / "progress.json").write_text("[8, [60, 55")
+    elif damage == "empty folder":
+        newest.mkdir()
+    else:
+        (job.checkpoints / "0000009.orbax-checkpoint-tmp").mkdir()
+    assert pipeline.resume(job)[1].base == 7
+    world.run(*finished)
+    assert world.files(tmp_path / "out") == undisturbed.output
+    assert [path.name for path in job.checkpoints.iterdir()] == ["0000008"]
+
+
+def test_a_crash_between_photos_and_rows_repeats_the_shard(undisturbed, tmp_path):
+    arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
+    world.begin(*arguments[:2])
+    job = world.job(*arguments)
+    published = []
+
+    def publish(shard, photos):
+        job.sink.publish(shard, photos)
+        published.append(shard)
+        if len(published) == 3:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        world.run(*arguments, sink=job.sink._replace(publish=publish))
+    assert committed(tmp_path) < len(published) <= 4
+    world.run(*arguments)
+    assert world.files(tmp_path / "out") == undisturbed.output
+
+
+def test_processes_share_out_what_others_left(undisturbed, tmp_path):
+    """Of three processes one is lost; four others do the rest, each shard once."""
+    arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
+    for process in (0, 2):
+        world.run(*arguments, process=process, processes=3)
+    counts = [world.run(*arguments, process=p, processes=4).counts.photos for p in range(4)]
+    assert sum(counts) == 8 + 8 + 4  # shards 1, 4 and the last one
+    assert np.count_nonzero(counts) == 3
+    assert world.files(tmp_path / "out") == undisturbed.output
