@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -213,9 +213,30 @@ class Faces(NamedTuple):
         )
 
 
-def faces(photos: Labelled, cache: Path) -> Faces:
-    """Detects and aligns the main face of every photo, the results kept in `cache` by content."""
-    folder = cache / "canvases"
+def aligned(detector: Any, pixels: np.ndarray) -> np.ndarray:
+    """The main face [160,160,3] of a portrait [H,W,3].
+
+    Raises:
+      PhotoError: there is none.
+    """
+    return main_face(detector, pixels).canvas
+
+
+def faces(
+    photos: Labelled,
+    cache: Path,
+    kind: str = "canvases",
+    canvas: Callable[[Any, np.ndarray], np.ndarray] = aligned,
+) -> Faces:
+    """The canvas of every photo, kept in `cache` by content.
+
+    Args:
+      photos: what to read.
+      cache: folder of all caches.
+      kind: the folder of these canvases in it.
+      canvas: (detector, pixels) -> [160,160,3], or a `PhotoError` why there is none.
+    """
+    folder = cache / kind
     folder.mkdir(parents=True, exist_ok=True)
     detector = None
     paths, canvases, identities, digests, missing = [], [], [], [], []
@@ -227,11 +248,11 @@ def faces(photos: Labelled, cache: Path) -> Faces:
         if not stored.exists():
             detector = yunet.load() if detector is None else detector
             try:
-                canvas = main_face(detector, read_photo(path).pixels).canvas
+                made = canvas(detector, read_photo(path).pixels)
             except PhotoError as error:
                 missing.append((str(path), str(error)))
                 continue
-            _write(stored, np.rint(canvas).astype(np.uint8))
+            _write(stored, np.rint(made).astype(np.uint8))
         paths.append(path)
         canvases.append(np.load(stored))
         identities.append(identity)

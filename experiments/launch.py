@@ -26,7 +26,7 @@ _CACHE = flags.DEFINE_string("cache", "results/cache", "Where aligned faces are 
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
 
 
-def begin(name: str, **config: Any) -> Run:
+def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Run:
     """Reads the common flags, makes the folder, prints and keeps the frozen config.
 
     The rows that a run measures are not part of it: more may be added to the same folder.
@@ -35,7 +35,8 @@ def begin(name: str, **config: Any) -> Run:
       app.UsageError: the flags do not say which photos, or the folder holds another run.
     """
     quick = _QUICK.value
-    protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
+    if protocol is None:
+        protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
     models = list(zoo.SURROGATES) if quick else _MODELS.value
     batch_size = 2 if quick else _BATCH_SIZE.value
     frozen = {
@@ -72,3 +73,10 @@ def named(run: Run, rows: Iterable[str]) -> dict[str, Name]:
         return run.named(rows)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
+
+
+def places() -> tuple[list[Path], list[Path]]:
+    """The folders and manifests of --data_dir and --protocol, several of each with commas between."""
+    given = ((flag.value or "").split(",") for flag in (_DATA_DIR, _PROTOCOL))
+    folders, manifests = ([Path(path) for path in paths if path] for paths in given)
+    return folders, manifests

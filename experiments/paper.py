@@ -58,3 +58,22 @@ SEARCH_API = (
     "Commercial search API: 20 probes, all found at rank 1 before; after protection a target is at rank "
     "1 for 6 of them and within rank 5 for 16."
 )
+# Cosines at FAR 0.1, 0.01 and 0.001 that AMT-GAN published for its networks, under the names that
+# `tipim models add --name` should give them.
+THRESHOLDS = {
+    "ir152": (0.094632, 0.166788, 0.227922),
+    "irse50": (0.144840, 0.241045, 0.312703),
+    "facenet": (0.256587, 0.409131, 0.591191),
+    "mobileface": (0.183635, 0.301611, 0.380878),
+}
+# PSR (%) on CelebA-HQ at FAR 0.01, and the average over CelebA-HQ and LADN.
+VERIFICATION = [
+    dict(zip(("method", "irse50", "ir152", "facenet", "mobileface", "average"), row, strict=True))
+    for row in (
+        ("TIP-IM", 54.40, 37.23, 40.74, 48.72, 50.06),
+        ("AMT-GAN", 76.96, 35.13, 16.62, 50.71, 52.84),
+        ("CLIP2Protect", 81.10, 48.42, 41.72, 75.26, 64.90),
+        ("DiffAM", 92.00, 63.13, 64.67, 83.35, 77.88),
+        ("WeakenDiff", 88.87, 67.25, 59.53, 91.57, 79.17),
+    )
+]

@@ -1,0 +1,60 @@
+"""What of a photo recognisers are shown: published results differ in it, and cannot be compared across it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from experiments import data
+from experiments.protections import Frame, as_it_is
+from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
+from tipim_jax.types import Recogniser
+
+
+class Framing(NamedTuple):
+    """A way from a photo to what recognisers see.
+
+    Attributes:
+      kind: the folder of its canvases in the cache.
+      canvas: (detector, pixels [H,W,3]) -> [160,160,3], on which masks are made.
+      frame: a recogniser -> the same, looking at that canvas.
+    """
+
+    kind: str
+    canvas: Callable[[Any, np.ndarray], np.ndarray]
+    frame: Frame
+
+
+def whole_canvas(recogniser: Recogniser) -> Recogniser:
+    """A recogniser that sees the canvas resized to its height, the middle of it if it is narrower."""
+    height, width = recogniser.size
+    scale = height / CANVAS_SIZE
+    landmarks = (CANVAS_LANDMARKS + 0.5) * scale - 0.5
+    return recogniser._replace(landmarks=landmarks - [(CANVAS_SIZE * scale - width) / 2, 0])
+
+
+def _resized(pixels: np.ndarray) -> np.ndarray:
+    size = (CANVAS_SIZE, CANVAS_SIZE)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
+def _whole(detector: Any, pixels: np.ndarray) -> np.ndarray:
+    return _resized(pixels)
+
+
+def _box(detector: Any, pixels: np.ndarray) -> np.ndarray:
+    left, top, width, height = data.main_face(detector, pixels).box
+    rows = slice(max(0, round(top)), round(top + height))
+    columns = slice(max(0, round(left)), round(left + width))
+    return _resized(np.ascontiguousarray(pixels[rows, columns]))
+
+
+FRAMINGS = {
+    # AMT-GAN: the whole photo, resized.
+    "whole": Framing("canvases-whole", _whole, whole_canvas),
+    # CLIP2Protect, WeakenDiff: the detected box, resized. They detect with MTCNN, we with YuNet.
+    "box": Framing("canvases-box", _box, whole_canvas),
+    # Ours, and the paper's: aligned by landmarks.
+    "aligned": Framing("canvases", data.aligned, as_it_is),
+}
