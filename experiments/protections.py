@@ -161,7 +161,8 @@ def _weights(surrogates: Sequence[str]) -> list[float]:
 
 
 @cache
-def _combined(surrogates: tuple[str, ...], frame: Frame) -> ensemble.Ensemble:
+def combined(surrogates: tuple[str, ...], frame: Frame = as_it_is) -> ensemble.Ensemble:
+    """These models as one embedding of the canvas, always the same object."""
     return ensemble.combine([frame(zoo.load(name)) for name in surrogates], _weights(surrogates))
 
 
@@ -170,8 +171,8 @@ def _composed(
     method: str, surrogates: tuple[str, ...], frame: Frame, setting: Setting
 ) -> tuple[methods.Method, ensemble.Ensemble]:
     # Cached, since what is compiled belongs to the object.
-    combined = _combined(surrogates, frame)
-    return methods.compose(method, combined.embed, setting), combined
+    joined = combined(surrogates, frame)
+    return methods.compose(method, joined.embed, setting), joined
 
 
 Make = Callable[
@@ -214,30 +215,30 @@ def _controlled(name: Name, subjects: Subjects, seed: int) -> Make:
 
 def _attacked(name: Name, subjects: Subjects, batch_size: int, seed: int) -> Make:
     def make(indices: np.ndarray) -> np.ndarray:
-        method, combined = _composed(name.method, name.surrogates, subjects.frame, name.setting)
+        method, joined = _composed(name.method, name.surrogates, subjects.frame, name.setting)
         targets = subjects.joined(name.surrogates)[: name.targets]
         canvases = subjects.faces.canvases[indices]
 
         def protected(targets: np.ndarray, index: int = 0) -> np.ndarray:
             keys = methods.keys(canvases, seed, index)
-            return methods.protect(method, combined, canvases, targets, keys, batch_size)
+            return methods.protect(method, joined, canvases, targets, keys, batch_size)
 
         if not method.single:
             return protected(targets)[:, None]
         if name.best:
             variants = [protected(targets[i : i + 1], i) for i in range(len(targets))]
             return np.stack(variants, axis=1)
-        clean = _embedded(combined, canvases, batch_size)
+        clean = _embedded(joined, canvases, batch_size)
         nearest = np.argmax(clean @ targets.T, axis=1)  # all have unit norm
         return protected(targets[nearest][:, None])[:, None]
 
     return make
 
 
-def _embedded(combined: ensemble.Ensemble, canvases: np.ndarray, batch_size: int) -> np.ndarray:
+def _embedded(joined: ensemble.Ensemble, canvases: np.ndarray, batch_size: int) -> np.ndarray:
     padded, _ = batching.pad(canvases, batch_size)
     images = jax.numpy.asarray(padded, jax.numpy.float32)
-    return np.asarray(_embed_all(combined.embed, combined.params, images))[: len(canvases)]
+    return np.asarray(_embed_all(joined.embed, joined.params, images))[: len(canvases)]
 
 
 _embed_all = jax.jit(

@@ -55,7 +55,7 @@ def bench(monkeypatch) -> ranking.Bench:
         return {judge.name: np.asarray(judge.embed(judge.params, canvases)) for judge in judges}
 
     monkeypatch.setattr(
-        protections, "_combined", lambda names, frame: Ensemble(embed, params[names[0]])
+        protections, "combined", lambda names, frame=None: Ensemble(embed, params[names[0]])
     )
     monkeypatch.setattr(protections.Subjects, "joined", lambda self, names: self.targets[names[0]])
     return ranking.Bench(
