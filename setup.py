@@ -38,6 +38,7 @@ setup(
         "readers": ["safetensors>=0.5", "tflite>=2.18"],
         "heic": ["pillow-heif>=0.20"],
         "plots": PLOTS,
+        "tensorboard": ["tensorboardX>=2.6"],
         "bulk": BULK,
         # and `pip install --no-deps face_recognition`, whose own dependency compiles dlib
         "thirdparty": [*MODELS, "dlib-bin>=20", "setuptools<81"],
@@ -45,6 +46,7 @@ setup(
         "test": [
             *MODELS,
             *PLOTS,
+            "tensorboardX>=2.6",
             *BULK,
             "pytest>=8.3",
             "pytest-xdist>=3.6",

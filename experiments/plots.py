@@ -6,43 +6,101 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+Numbers = Sequence[float] | np.ndarray
+
 
 class Line(NamedTuple):
     """Points of a line, with an interval around each if there is one."""
 
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
+    x: Numbers
+    y: Numbers
+    low: Numbers = ()
+    high: Numbers = ()
 
 
 class Axes(NamedTuple):
-    """Labels of a plot; y is a share unless `share` is off."""
+    """Labels of a plot; y is a share unless `share` is off, on a logarithmic scale if `log` is on."""
 
     x: str
     y: str
     share: bool = True
+    log: bool = False
 
 
-def panels(plots: Mapping[str, Mapping[str, Line]], axes: Axes) -> bytes:
-    """Small multiples: title -> name of a line -> its points."""
+def panels(plots: Mapping[str, Mapping[str, Line]], axes: Axes | Mapping[str, Axes]) -> bytes:
+    """Small multiples: title -> name of a line -> its points; one pair of axes, or one for each title."""
     figure, frames = _figure(len(plots))
     for frame, (title, lines) in zip(frames, plots.items()):
+        if all(np.all(np.mod(line.x, 1) == 0) for line in lines.values()):
+            frame.xaxis.get_major_locator().set_params(integer=True)
         for name, line in lines.items():
-            (drawn,) = frame.plot(line.x, line.y, marker="o", markersize=3, label=name)
+            marker = "o" if len(line.x) <= 12 else None
+            (drawn,) = frame.plot(line.x, line.y, marker=marker, markersize=3, label=name)
             if len(line.low):
                 frame.fill_between(
                     line.x, line.low, line.high, alpha=0.15, color=drawn.get_color(), linewidth=0
                 )
-        _label(frame, title, axes)
+        _label(frame, title, axes if isinstance(axes, Axes) else axes[title])
+    frames[0].legend(fontsize=7)
+    return _png(figure)
+
+
+def maps(
+    plots: Mapping[str, tuple[Numbers, Numbers, np.ndarray]],
+    axes: Axes,
+    value: str,
+    *,
+    lines: bool = False,
+) -> bytes:
+    """Small multiples of values over a plane, each in its own scale of colours.
+
+    Args:
+      plots: title -> (x [X], y [Y], values [Y,X]).
+      axes: labels of x and y.
+      value: label of the colours.
+      lines: level lines over the colours.
+    """
+    figure, frames = _figure(len(plots))
+    for frame, (title, (x, y, values)) in zip(frames, plots.items()):
+        drawn = frame.pcolormesh(x, y, values, shading="nearest")
+        if lines:
+            levels = frame.contour(x, y, values, levels=8, colors="white", linewidths=0.6)
+            frame.clabel(levels, fontsize=6)
+        _label(frame, title, axes._replace(share=False))
+        bar = figure.colorbar(drawn, ax=frame)
+        bar.set_label(value, fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    return _png(figure)
+
+
+class Points(NamedTuple):
+    """A cloud of points, one of them an image."""
+
+    x: Numbers
+    y: Numbers
+
+
+def clouds(plots: Mapping[str, Mapping[str, Points]], axes: Axes | Mapping[str, Axes]) -> bytes:
+    """Small multiples of scatter plots: title -> name of a cloud -> its points."""
+    figure, frames = _figure(len(plots))
+    for frame, (title, groups) in zip(frames, plots.items()):
+        for name, points in groups.items():
+            frame.scatter(points.x, points.y, s=10, alpha=0.6, label=name, linewidths=0)
+        _label(frame, title, axes if isinstance(axes, Axes) else axes[title])
     frames[0].legend(fontsize=7)
     return _png(figure)
 
 
 def bars(
-    plots: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]], axes: Axes
+    plots: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]],
+    axes: Axes,
+    *,
+    tilt: bool = False,
 ) -> bytes:
-    """Groups of bars with intervals: title -> series -> group -> (value, low, high)."""
+    """Groups of bars with intervals: title -> series -> group -> (value, low, high).
+
+    `tilt` sets long names of groups at an angle.
+    """
     figure, frames = _figure(len(plots), wide=True)
     for frame, (title, series) in zip(frames, plots.items()):
         groups = list(dict.fromkeys(group for bars in series.values() for group in bars))
@@ -53,13 +111,14 @@ def bars(
             value, low, high = np.array([bars_[group] for group in there]).T
             reach = np.maximum([value - low, high - value], 0)
             frame.bar(place, value, width, yerr=reach, label=name, error_kw={"linewidth": 0.7})
-        frame.set_xticks(range(len(groups)), groups, fontsize=7)
+        slope = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if tilt else {}
+        frame.set_xticks(range(len(groups)), groups, fontsize=7, **slope)
         _label(frame, title, axes)
     frames[0].legend(fontsize=6)
     return _png(figure)
 
 
-def boxes(plots: Mapping[str, Mapping[str, Sequence[float]]], axes: Axes) -> bytes:
+def boxes(plots: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]], axes: Axes) -> bytes:
     """Box plots: title -> name of a box -> its values."""
     figure, frames = _figure(len(plots))
     for frame, (title, groups) in zip(frames, plots.items()):
@@ -87,9 +146,11 @@ def _label(frame: Any, title: str, axes: Axes) -> None:
     frame.set_title(title, fontsize=9)
     frame.set_xlabel(axes.x, fontsize=8)
     frame.set_ylabel(axes.y, fontsize=8)
-    frame.tick_params(labelsize=7)
+    frame.tick_params(which="both", labelsize=7)
     frame.grid(axis="y", linewidth=0.3)
-    if axes.share:
+    if axes.log:
+        frame.set_yscale("log")
+    elif axes.share:
         frame.set_ylim(-0.03, 1.03)
 
 

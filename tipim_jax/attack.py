@@ -193,7 +193,8 @@ def run(
       gamma: weight of the batch MMD (Eq. 4), whose gradient is the only thing images of a batch share.
       mask: [B] which images are real and not padding; all by default. Padding must not enter the MMD.
       record: `Step` of one image -> what to stack; whatever it does not return is not computed.
-      witnesses: recognisers that only `record` gets to see; their `sources` are K × [B,D_k].
+      witnesses: recognisers that only `record` gets to see; their sources and targets
+        have a batch axis.
 
     Returns:
       The final state [B, ...] and the records, each [N, B, ...].
@@ -205,16 +206,16 @@ def run(
         else:
             value, gradient = jnp.zeros((), state.image.dtype), jnp.zeros_like(state.image)
 
-        def update_and_record(key, state, problem, gradient, sources):
+        def update_and_record(key, state, problem, gradient, seen):
             key = jax.random.fold_in(key, step)
             extra = (gamma * value, gamma * gradient)
             state, info = attack.update(params, key, step, state, problem, extra)
-            watching = witnesses._replace(sources=sources)
+            watching = Witnesses(witnesses.params, *seen)
             info = info._replace(number=step, params=params, problem=problem, witnesses=watching)
             return state, record(info)
 
         mapped = jax.vmap(update_and_record, axis_name=IMAGES_AXIS)
-        return mapped(keys, state, problem, gradient, witnesses.sources)
+        return mapped(keys, state, problem, gradient, (witnesses.sources, witnesses.targets))
 
     return lax.scan(one_step, state, jnp.arange(num_steps))
 

@@ -97,8 +97,8 @@ class Witnesses(NamedTuple):
     """What K recognisers that watch an attack without taking part in it know of one image.
 
     Attributes:
-      params: K parameter trees.
-      sources: K × [D_k] embedding of the real photo; the only part with a batch axis in `attack.run`.
+      params: K parameter trees, shared by a batch.
+      sources: K × [D_k] embedding of the real photo.
       targets: K × [T,D_k] embeddings of the allowed identities.
     """
 

@@ -48,7 +48,8 @@ def witnesses(world):
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     with jax.enable_x64(True):
         sources = probes.witness_sources(EMBEDS, params, jnp.asarray(world.images))
-        return Witnesses(params, sources, (world.targets, targets))
+        each = tuple(np.tile(t, (3, 1, 1)) for t in (world.targets, targets))
+        return Witnesses(params, sources, each)
 
 
 def method_of(name):
@@ -246,7 +247,7 @@ def nets(world, witnesses, x64):
     jitted = [jax.jit(partial(f, p)) for f, p in zip(EMBEDS, witnesses.params)]
     real = jnp.asarray(world.images[1])
     return [
-        (f, jax.jit(jax.jacrev(f)), np.asarray(f(real)), np.asarray(t))
+        (f, jax.jit(jax.jacrev(f)), np.asarray(f(real)), t[1])
         for f, t in zip(jitted, witnesses.targets)
     ]
 

@@ -1,0 +1,201 @@
+"""Watches an attack move: any probes on any method and recognisers, with every quantity plotted.
+
+    python -m experiments.dynamics --data_dir=LFW --protocol=protocol.json --num_images=100 \\
+        --method=tip_im:search=exhaustive --surrogates=mobilefacenet_casia \\
+        --witnesses=mobilefacenet_casia,sface,dlib --probes=identity,movement,similarity,agreement \\
+        --workdir=results/dynamics/exhaustive
+    python -m experiments.dynamics --compare results/dynamics/exhaustive results/dynamics/reach \\
+        --workdir=results/dynamics/compared
+
+--method has the grammar of `experiments.protections` without the source. --probes=all takes every probe;
+those that do more than look on run every --stride steps. The run leaves `recording.npz` (arrays with named
+axes: `experiments.recording.load`), `report.html`, and with --tensorboard scalars for TensorBoard. A run
+that was stopped goes on. --surface=N adds slices of the loss surface of N images. --overhead measures what
+the default probes cost instead. --quick: the two demo probes, four steps.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from experiments import (
+    launch,
+    plots,
+    protections,
+    ranking,
+    recording,
+    report,
+    results,
+    views,
+    watching,
+)
+from experiments.methods import Setting
+from experiments.plots import Axes
+from experiments.recording import Recording
+from experiments.report import Picture, Table
+from experiments.runs import Run
+from experiments.watching import PROBES, Watch
+from tipim_jax import probes
+
+flags.DEFINE_alias("num_images", "num_probes")
+_METHOD = flags.DEFINE_string("method", "tip_im", "A method and settings, METHOD:FIELD=VALUE.")
+_SURROGATES = flags.DEFINE_list("surrogates", ["mobilefacenet_casia"], "Masks are made on these.")
+_WITNESSES = flags.DEFINE_list(
+    "witnesses", None, "Recognisers that only watch; the judges if none."
+)
+_PROBES = flags.DEFINE_list("probes", list(watching.DEFAULT), "What to watch, or all.")
+_STRIDE = flags.DEFINE_integer("stride", 5, "Steps between looks of the probes that cost passes.")
+_SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.")
+_DIRECTION = flags.DEFINE_enum(
+    "direction", "random", watching.DIRECTIONS, "Second direction of the surface."
+)
+_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write scalars for TensorBoard too.")
+_COMPARE = flags.DEFINE_multi_string("compare", [], "Folders of two runs to overlay.")
+_OVERHEAD = flags.DEFINE_bool("overhead", False, "Measure the cost of the default probes.")
+
+RECORDING = "recording.npz"
+_QUICK = Setting(steps=4)
+_QUICK_PROBES = ("identity", "movement", "frequency", "face_regions", "similarity")
+
+
+def compare(folders: list[str], workdir: Path) -> None:
+    """Overlays runs in one report."""
+    runs = {Path(f).name: recording.load(Path(f) / RECORDING) for f in folders}
+    results.prepare(str(workdir), {"compare": folders})
+    rows = [line for name, made in runs.items() for line in outcome(name, made)]
+    parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]
+    report.write(workdir, "Gradient dynamics compared", [*parts, *views.pictures(runs)])
+
+
+def outcome(name: str, made: Recording) -> list[dict[str, Any]]:
+    """Rank-N and quality of a recording: a row for each judge."""
+    rows = []
+    for i, judge in enumerate(made.labels["judge"]):
+        ranks = {m: float(made.arrays[m][:, i].mean()) for m in ranking.MEASURES}
+        psnr = float(made.arrays["PSNR"].mean())
+        rows.append({"run": name, "recogniser": judge, **ranks, "PSNR": psnr})
+    return rows
+
+
+def slices(
+    bench: ranking.Bench, clean: np.ndarray, canvases: np.ndarray, made: Recording, names: list[str]
+) -> Picture:
+    """The loss surface of the first images, their mean on every recogniser."""
+    count = min(_SURFACE.value, len(canvases))
+    found = watching.surface(
+        bench,
+        names,
+        clean[:count],
+        canvases[:count],
+        made.arrays["target"][:count, -1],
+        direction=_DIRECTION.value,
+    )
+    maps = {
+        name: (found.across, found.along, values.mean(axis=0))
+        for name, values in found.margins.items()
+    }
+    axes = Axes(f"{_DIRECTION.value} direction, in lengths of the mask", "multiples of the mask")
+    note = (
+        "Margin (cosine to the target minus cosine to the real photo) around the way from the photo (0) to "
+        "the protected photo (1), against a direction of the same length: a smooth slope upwards on an "
+        "unseen recogniser is transfer, flat ground is none."
+    )
+    drawn = plots.maps(maps, axes, f"mean margin of {count} images", lines=True)
+    return Picture("Loss surface", drawn, note)
+
+
+def overhead(run: Run, bench: ranking.Bench, watch: Watch, repeats: int) -> list[dict[str, Any]]:
+    """Seconds of a batch without probes and with each of them, taken in turns: medians."""
+    _, who = watching.subjects(run, bench)
+    canvases = who.faces.canvases[: run.batch_size]
+    plain = watching.rig(watch._replace(chosen=(), updates=lambda updates: updates))
+    choices = {"default set": watching.DEFAULT} | {name: (name,) for name in watch.chosen}
+    rigs = {"none": plain} | {k: watching.rig(watch._replace(chosen=c)) for k, c in choices.items()}
+    goals = [bench.target_embeddings[name] for name in watch.witnesses]
+    batches = {
+        name: watching.batch(
+            rig, canvases, who.joined(watch.name.surrogates), goals, run.seed, run.batch_size
+        )
+        for name, rig in rigs.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in rigs}
+    images, size = {}, {}
+    for turn in range(repeats + 1):
+        for name, rig in rigs.items():
+            started = time.perf_counter()
+            state, seen = jax.block_until_ready(watching.go(rig, batches[name], rig.record))
+            if turn:  # the first compiles
+                seconds[name].append(time.perf_counter() - started)
+            images[name], size[name] = np.asarray(state.image), sum(probes.sizes(seen).values())
+    base = float(np.median(seconds["none"]))
+    faces = run.batch_size * plain.method.steps
+    return [
+        {
+            "probes": name,
+            "ms per image and step": 1e3 * float(np.median(taken)) / faces,
+            "overhead": float(np.median(taken)) / base - 1,
+            "same image": bool(np.array_equal(images[name], images["none"])),
+            "bytes per image and recorded step": size[name],
+        }
+        for name, taken in seconds.items()
+    ]
+
+
+def main(argv: list[str]) -> None:
+    folders = [*_COMPARE.value, *argv[1:]]
+    if folders:
+        if len(folders) < 2:
+            raise app.UsageError("--compare takes the folders of two runs")
+        workdir = Path(flags.FLAGS.workdir or "results/dynamics_compared")
+        compare(folders, workdir)
+        print(f"{' and '.join(folders)} overlaid in {workdir / 'report.html'}")
+        return
+    quick = flags.FLAGS.quick
+    surrogates = ["sface"] if quick else _SURROGATES.value
+    names = _QUICK_PROBES if quick else tuple(_PROBES.value)
+    run = launch.begin(
+        "dynamics",
+        method=_METHOD.value,
+        surrogates=surrogates,
+        witnesses=_WITNESSES.value,
+        probes=names,
+        stride=_STRIDE.value,
+    )
+    try:
+        name = protections.named(
+            f"{'+'.join(surrogates)}/{_METHOD.value}", _QUICK if quick else Setting()
+        )
+        bench = ranking.bench(run.protocol, run.models, run.cache)
+        judges = tuple(judge.name for judge in bench.judges)
+        names = tuple(PROBES) if names == ("all",) else names
+        watch = Watch(name, names, tuple(_WITNESSES.value or judges), _STRIDE.value)
+        if _OVERHEAD.value:
+            rows = overhead(run, bench, watch, repeats=5)
+            print(results.save(run.workdir, "overhead", rows, machine=results.machine()))
+            print(f"overhead of the default probes: {rows[1]['overhead']:.1%}")
+            return
+        made, canvases = watching.watched(run, bench, watch, name.folder)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    recording.save(run.workdir / RECORDING, made)
+    if _TENSORBOARD.value:
+        recording.write_scalars(run.workdir / "tensorboard", made)
+    rows = outcome(name.text, made)
+    print(results.save(run.workdir, "outcome", rows, machine=results.machine()))
+    parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]
+    parts += views.pictures({name.text: made})
+    if _SURFACE.value:
+        clean = bench.probes.canvases[watching.subjects(run, bench)[0]]
+        shown = [*surrogates, *[w for w in watch.witnesses if w not in surrogates]]
+        parts.append(slices(bench, clean, canvases, made, shown))
+    report.write(run.workdir, "Gradient dynamics", parts)
+    last = rows[-1]
+    print(f"{last['run']}: Rank-1-UT {last['Rank-1-UT']:.2f} on {last['recogniser']}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,361 @@
+"""Five questions about the path of an attack, each answered from recordings of many images.
+
+    python -m experiments.dynamics_study --data_dir=LFW --protocol=protocol.json --num_images=100 \\
+        --question=switching --workdir=results/dynamics_study
+
+--question: `switching` (when the greedy target changes, and what that makes of the search), `agreement` (of
+surrogate and black boxes, and whether it foretells transfer), `stability` (what random views and momentum
+do), `optimisers` (which protects best at equal PSNR), `curvature` (where curvature and effective rank grow),
+or `all`. Recordings are kept in --workdir and shared by the questions: ε = 12, 30 steps of 0.15 ε, one
+surrogate. A question leaves tables, pictures and a report in a folder of its name. --quick: `switching` on two
+images, three steps.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import app, flags
+from scipy import stats
+
+from experiments import (
+    launch,
+    optimisers,
+    plots,
+    protections,
+    ranking,
+    report,
+    results,
+    views,
+    watching,
+)
+from experiments.methods import Setting
+from experiments.plots import Axes, Line, Points
+from experiments.recording import Recording
+from experiments.report import Picture, Table
+from experiments.runs import Run
+from experiments.watching import Watch
+
+flags.DEFINE_alias("num_images", "num_probes")
+_QUESTION = flags.DEFINE_string("question", "switching", "One of the five, or all.")
+_SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "The surrogate.")
+_WITNESSES = flags.DEFINE_list("witnesses", ["sface", "dlib", "frfeat"], "Unseen, and watched.")
+
+STEPS, STRIDE = 30, 7
+SETTING = Setting(epsilon=12.0, steps=STEPS, alpha=12.0 * optimisers.TRAVEL / STEPS)
+LOOKS = ("identity", "movement")
+PASSES = (*LOOKS, "similarity", "agreement")
+BENDS = ("identity", "gram", "smoothness", "hessian", "jacobian")
+DECAYS = (0.0, 0.5, 1.0)
+VIEWS = {"views": "affine", "plain": "none"}
+# Name of a recording -> (method, probes); `views` are random affine ones.
+RECORDINGS = {
+    "exhaustive, views": ("tip_im_exhaustive", LOOKS),
+    "exhaustive, plain": ("tip_im_exhaustive:diversity=none", LOOKS),
+    "curvature": ("tip_im", BENDS),
+    "curvature, plain": ("tip_im:diversity=none", BENDS),
+    **{
+        f"{view}, momentum {decay:g}": (f"tip_im:diversity={kind}:decay={decay:g}", PASSES)
+        for view, kind in VIEWS.items()
+        for decay in DECAYS
+    },
+}
+REACH = {f"{view}, momentum 1": f"reach, {view}" for view in VIEWS}
+
+
+class Study(NamedTuple):
+    """What every question is asked of."""
+
+    run: Run
+    bench: ranking.Bench
+    source: str
+    witnesses: tuple[str, ...]
+    setting: Setting
+
+    def recorded(self, name: str) -> Recording:
+        """A recording by its name, made where it is not there yet."""
+        method, chosen = RECORDINGS[name]
+        watch = Watch(
+            protections.named(f"{self.source}/{method}", self.setting),
+            chosen,
+            (self.source, *self.witnesses) if chosen == PASSES else (),
+            STRIDE,
+        )
+        return watching.watched(self.run, self.bench, watch, name)[0]
+
+    def unseen(self, made: Recording, measure: str) -> float:
+        """Mean of a Rank-N over the judges that are not the surrogate, and over images."""
+        columns = [judge != self.source for judge in made.labels["judge"]]
+        return float(made.arrays[measure][:, columns].mean())
+
+
+Answer = tuple[list[dict[str, Any]], list[Picture]]
+
+
+def switching(study: Study) -> Answer:
+    """When the greedy choice of the target changes."""
+    rows, lines, last = [], {}, {}
+    names = {**{n: n for n in RECORDINGS if n.startswith("exhaustive")}, **REACH}
+    for name, shown in names.items():
+        made = study.recorded(name)
+        switched = made.arrays["switched"][:, 1:] > 0  # [I,N−1], steps 1 and on
+        target, count = made.arrays["target"], switched.sum(axis=1)
+        steps = switched.shape[1]
+        final = np.where(count > 0, steps - np.argmax(switched[:, ::-1], axis=1), 0)
+        third = -(-steps // 3)
+        rows.append(
+            {
+                "search": shown,
+                "switches, mean": float(count.mean()),
+                "median": float(np.median(count)),
+                "never": float(np.mean(count == 0)),
+                "first third": float(switched[:, :third].sum() / max(count.sum(), 1)),
+                "last third": float(switched[:, -third:].sum() / max(count.sum(), 1)),
+                "last switch, median step": float(np.median(final)),
+                "ends at its first target": float(np.mean(target[:, 0] == target[:, -1])),
+                "Rank-1-UT, unseen": study.unseen(made, "Rank-1-UT"),
+                "Rank-1-T, unseen": study.unseen(made, "Rank-1-T"),
+                "PSNR": float(made.arrays["PSNR"].mean()),
+            }
+        )
+        if name == shown:
+            at = np.arange(1, steps + 1)
+            lines[name] = Line(at, switched.mean(axis=0))
+            last[name] = Line(at, [float(np.mean(final <= step)) for step in at])
+    drawn = plots.panels(
+        {"images that switch at a step": lines, "images that never switch again": last},
+        Axes("step", "share of images"),
+    )
+    note = (
+        "Left: how many images change their target at each step of Algorithm 1. Right: how many have made "
+        "their last change. A search that is only needed while the left curve is high can stop early."
+    )
+    return rows, [Picture("Target switches", drawn, note)]
+
+
+def agreement(study: Study) -> Answer:
+    """Whether black boxes' gradients agree with the surrogate's, and whether that foretells transfer."""
+    rows: list[dict[str, Any]] = []
+    cosines: dict[str, dict[str, Line]] = {}
+    clouds: dict[str, dict[str, Points]] = {}
+    for name in REACH:
+        made = study.recorded(name)
+        steps, images = made.steps["gradient_cosine"], np.arange(len(made.arrays["target"]))
+        for i, witness in enumerate(made.labels["witness"]):
+            if not i:
+                continue
+            cosine = made.arrays["gradient_cosine"][:, :, 0, i]
+            sign = made.arrays["gradient_sign"][:, :, 0, i]
+            goal = made.arrays["target"][:, steps[-1]]
+            margin = (
+                made.arrays["similarity_target"][images, -1, i, goal]
+                - made.arrays["similarity_source"][:, -1, i]
+            )
+            first = stats.spearmanr(cosine[:, 0], margin)
+            whole = stats.spearmanr(cosine.mean(axis=1), margin)
+            told, came = (made.arrays[k][..., i].sum(axis=1) for k in ("predicted", "realised"))
+            reached = made.arrays["Rank-1-T"][:, made.labels["judge"].index(witness)]
+            rows.append(
+                {
+                    "views": name.split(",")[0],
+                    "black box": witness,
+                    "cosine, step 0": float(np.median(cosine[:, 0])),
+                    f"step {steps[-1]}": float(np.median(cosine[:, -1])),
+                    "same sign, step 0": float(np.median(sign[:, 0])),
+                    f"same sign, step {steps[-1]}": float(np.median(sign[:, -1])),
+                    "ρ(cosine at step 0, margin)": float(first.statistic),
+                    "p, step 0": float(first.pvalue),
+                    "ρ(mean cosine, margin)": float(whole.statistic),
+                    "p, mean": float(whole.pvalue),
+                    "AUC of mean cosine for Rank-1-T": _auc(cosine.mean(axis=1), reached),
+                    "realised / predicted": float(np.median(came / told)),
+                }
+            )
+            cosines.setdefault(witness, {})[name.split(",")[0]] = views.line(cosine, steps)
+            points = Points(cosine.mean(axis=1), margin)
+            clouds.setdefault(witness, {})[name.split(",")[0]] = points
+    axes = Axes("step", "cosine with the surrogate's gradient", share=False)
+    scatter = Axes("mean cosine along the path", "margin after the attack", share=False)
+    return rows, [
+        Picture(
+            "Gradient agreement",
+            plots.panels(cosines, axes),
+            "Median and quartiles over images of the cosine between the surrogate's and a black box's input "
+            "gradient at the same image, without a random view. 0 is chance.",
+        ),
+        Picture(
+            "Agreement and transfer",
+            plots.clouds(clouds, scatter),
+            "A point is an image. Margin: cosine to the target minus cosine to the real photo, on the black "
+            "box, after the attack. A rising cloud says that agreement foretells transfer.",
+        ),
+    ]
+
+
+def _auc(score: np.ndarray, hit: np.ndarray) -> float:
+    """Chance that a hit scores above a miss; NaN without both."""
+    if hit.all() or not hit.any():
+        return float("nan")
+    found = stats.mannwhitneyu(score[hit], score[~hit])
+    return float(found.statistic / (hit.sum() * (~hit).sum()))
+
+
+def stability(study: Study) -> Answer:
+    """What random views and momentum do to the direction, and to transfer."""
+    rows: list[dict[str, Any]] = []
+    panels: dict[str, dict[str, Line]] = {}
+    shown = {
+        "consecutive gradients": ("cos_gradients", "cosine"),
+        "pixels whose gradient turns": ("flips_gradient", "share"),
+        "pixels whose move turns": ("flips_move", "share"),
+        "displacement over path": (None, "share"),
+        "pixels at the ε bound": ("at_bound", "share"),
+        "gradient and momentum": ("cos_momentum", "cosine"),
+    }
+    for view in VIEWS:
+        for decay in DECAYS:
+            made = study.recorded(f"{view}, momentum {decay:g}")
+            straight = made.arrays["mask_rms"] / np.cumsum(made.arrays["step_rms"], axis=1)
+            values = {q: made.arrays[q] for q, _ in shown.values() if q} | {None: straight}
+            for title, (quantity, _) in shown.items():
+                line = views.line(values[quantity], np.arange(straight.shape[1]))
+                panels.setdefault(title, {})[f"{view}, μ = {decay:g}"] = line
+            witness = range(1, len(made.labels["witness"]))
+            rows.append(
+                {
+                    "views": view,
+                    "momentum": f"{decay:g}",
+                    **{
+                        title: float(np.median(np.nanmean(values[quantity], axis=1)))
+                        for title, (quantity, _) in shown.items()
+                    },
+                    "surrogate–black-box cosine": float(
+                        np.median(
+                            made.arrays["gradient_cosine"][:, :, 0, list(witness)].mean(axis=(1, 2))
+                        )
+                    ),
+                    "Rank-1-UT, unseen": study.unseen(made, "Rank-1-UT"),
+                    "Rank-1-T, unseen": study.unseen(made, "Rank-1-T"),
+                    "PSNR": float(made.arrays["PSNR"].mean()),
+                }
+            )
+    axes = {title: Axes("step", label, share=False) for title, (_, label) in shown.items()}
+    note = (
+        "A high cosine between consecutive gradients is a steady direction. Momentum steadies the move (few "
+        "pixels turn) without steadying the gradient; random views unsettle the gradient itself."
+    )
+    return rows, [Picture("Direction stability", plots.panels(panels, axes), note)]
+
+
+def best_optimiser(study: Study) -> Answer:
+    """Which optimiser protects best at equal PSNR."""
+    found = optimisers.study(study.run, study.bench, study.source, study.setting)
+    rows = optimisers.rows(found, (study.source,))
+    n = min(study.run.probes, len(study.bench.probes.paths))
+    bars = {
+        measure: {
+            "unseen": {row["optimiser"]: _interval(row[f"{measure}, unseen"], n) for row in rows}
+        }
+        for measure in ("Rank-1-UT", "Rank-1-T")
+    }
+    note = (
+        "Mean over the unseen recognisers, at the ε that gives each optimiser the same PSNR. The interval is "
+        f"that of one share over {n} images: differences within it are not findings."
+    )
+    drawn = plots.bars(bars, Axes("", "share of images"), tilt=True)
+    return rows, [Picture("Optimisers at equal PSNR", drawn, note)]
+
+
+def _interval(share: float, count: int) -> tuple[float, float, float]:
+    """A share with its 95 % Wilson interval."""
+    low, high = stats.binomtest(round(share * count), count).proportion_ci(method="wilson")
+    return share, min(share, float(low)), max(share, float(high))
+
+
+GROWING = {
+    "effective_rank": "effective rank of target gradients",
+    "condition": "condition of their Gram matrix",
+    "singular": "largest singular value of the Jacobian",
+    "lipschitz_embedding": "stretch along the step",
+    "lipschitz_gradient": "change of the gradient per level",
+    "curvature_secant": "curvature over the step",
+    "curvature_update": "exact curvature along the update",
+    "hessian_top": "largest Hessian eigenvalue",
+    "hessian_bottom": "smallest Hessian eigenvalue",
+    "update_in_singular": "update in the top 3 directions",
+}
+
+
+def bending(study: Study) -> Answer:
+    """Where curvature and effective rank grow along the path."""
+    rows: list[dict[str, Any]] = []
+    panels: dict[str, dict[str, Line]] = {}
+    for name, view in (("curvature", "views"), ("curvature, plain", "plain")):
+        made = study.recorded(name)
+        for quantity, title in GROWING.items():
+            values = made.arrays[quantity]
+            values = values[..., 0] if values.ndim == 3 else values
+            steps = made.steps[quantity]
+            panels.setdefault(title, {})[view] = views.line(values, steps)
+            rows.append(
+                {
+                    "views": view,
+                    "quantity": title,
+                    **{f"step {s}": f"{np.median(values[:, i]):.3g}" for i, s in enumerate(steps)},
+                    "higher at the end": float(np.mean(values[:, -1] > values[:, 0])),
+                }
+            )
+    axes = {title: Axes("step", _UNITS.get(q, ""), share=False) for q, title in GROWING.items()}
+    note = (
+        "On the surrogate, at the image as it is. `higher at the end` is the share of images whose last "
+        "value is above the first. The exact Hessian is that of one linear piece of the network."
+    )
+    return rows, [Picture("Curvature and rank along the path", plots.panels(panels, axes), note)]
+
+
+_UNITS = {
+    "effective_rank": "directions",
+    "condition": "λ max / λ min",
+    "singular": "per level",
+    "lipschitz_embedding": "‖Δf‖ / ‖Δx‖",
+    "lipschitz_gradient": "‖Δ∇‖ / ‖Δx‖",
+    "curvature_secant": "⟨Δ∇, Δx⟩ / ‖Δx‖²",
+    "curvature_update": "dᵀHd / ‖d‖²",
+    "hessian_top": "per level²",
+    "hessian_bottom": "per level²",
+    "update_in_singular": "share of energy",
+}
+QUESTIONS: Mapping[str, Callable[[Study], Answer]] = {
+    "switching": switching,
+    "agreement": agreement,
+    "stability": stability,
+    "optimisers": best_optimiser,
+    "curvature": bending,
+}
+
+
+def main(_: list[str]) -> None:
+    asked = list(QUESTIONS) if _QUESTION.value == "all" else [_QUESTION.value]
+    if not set(asked) <= set(QUESTIONS):
+        raise app.UsageError(f"--question is one of {', '.join(QUESTIONS)}, or all")
+    quick = flags.FLAGS.quick
+    source = "sface" if quick else _SOURCE.value
+    witnesses = ["dlib"] if quick else _WITNESSES.value
+    run = launch.begin("dynamics_study", source=source, witnesses=witnesses, setting=SETTING)
+    bench = ranking.bench(run.protocol, run.models, run.cache)
+    setting = SETTING._replace(steps=3, alpha=1.5) if quick else SETTING
+    study = Study(run, bench, source, tuple(witnesses), setting)
+    for question in asked:
+        rows, pictures = QUESTIONS[question](study)
+        folder = run.workdir / question
+        results.prepare(str(folder), {"question": question, "images": run.probes})
+        print(results.save(folder, question, rows, machine=results.machine()))
+        parts: list[Table | Picture] = [Table("Answer", rows), *pictures]
+        report.write(folder, QUESTIONS[question].__doc__ or question, parts)
+    print(
+        f"{', '.join(asked)}: {len(rows)} rows over {min(run.probes, len(bench.probes.paths))} images"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,378 @@
+"""An attack run on a bench's probes while probes watch it: the recording, and what became of each image."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import cells, methods, ranking
+from experiments.protections import Name, Subjects
+from experiments.recording import Recording
+from experiments.runs import Run
+from ports import zoo
+from tipim_jax import attack, batching, curvature, ensemble, probes, spectrum
+from tipim_jax.objectives import Objective
+from tipim_jax.photos import engine
+from tipim_jax.probes import Probe
+from tipim_jax.types import Embed, Problem, Witnesses
+
+Updates = Callable[[optax.GradientTransformation], optax.GradientTransformation]
+
+
+class Lens(NamedTuple):
+    """What probes are made for: the attack's embedding and loss, the witnesses, the stride of those that
+    make passes."""
+
+    embed: Embed
+    objective: Objective
+    witnesses: tuple[Embed, ...]
+    stride: int
+
+
+PROBES: dict[str, Callable[[Lens], Probe]] = {
+    "identity": lambda lens: probes.identity(),
+    "movement": lambda lens: probes.movement(),
+    "frequency": lambda lens: probes.every(probes.frequency(), lens.stride),
+    "face_regions": lambda lens: probes.every(probes.face_regions(), lens.stride),
+    "similarity": lambda lens: probes.every(probes.similarity(lens.witnesses), lens.stride),
+    "agreement": lambda lens: probes.every(probes.agreement(lens.witnesses), lens.stride),
+    "gram": lambda lens: probes.every(probes.gram(lens.embed, lens.objective), lens.stride),
+    "smoothness": lambda lens: probes.every(
+        probes.smoothness(lens.embed, lens.objective), lens.stride
+    ),
+    "hessian": lambda lens: probes.every(probes.hessian(lens.embed, lens.objective), lens.stride),
+    "jacobian": lambda lens: probes.every(probes.jacobian(lens.embed), lens.stride),
+}
+DEFAULT = ("identity", "movement")
+
+
+class Watch(NamedTuple):
+    """What to watch.
+
+    Attributes:
+      name: the protection, of a method (`protections.named`).
+      chosen: keys of `PROBES`.
+      witnesses: recognisers that `similarity` and `agreement` look through.
+      stride: of the probes that do more than look on.
+      updates: what becomes of the method's updates.
+      rounded: how protected images become whole levels; as the method does it by default.
+    """
+
+    name: Name
+    chosen: tuple[str, ...] = DEFAULT
+    witnesses: tuple[str, ...] = ()
+    stride: int = 5
+    updates: Updates = probes.watched
+    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+
+
+class Rig(NamedTuple):
+    """Everything loaded and composed for a `Watch`; compiled programs belong to it."""
+
+    method: methods.Method
+    ensemble: ensemble.Ensemble
+    chosen: dict[str, Probe]
+    record: attack.Record
+    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    embeds: tuple[Embed, ...]
+    params: tuple[Any, ...]
+
+
+@cache
+def on_canvas(name: str) -> tuple[Embed, Any]:
+    """(embed, params) of a recogniser, one function per name."""
+    recogniser = zoo.load(name)
+    return ensemble.on_canvas(recogniser), recogniser.params
+
+
+@cache
+def combined(surrogates: tuple[str, ...]) -> ensemble.Ensemble:
+    """The surrogates as one embedding, one function per choice."""
+    weights = [engine.WEIGHTS.get(name, 1.0) for name in surrogates]
+    return ensemble.combine([zoo.load(name) for name in surrogates], weights)
+
+
+def rig(watch: Watch) -> Rig:
+    """Loads the recognisers and composes attack and probes.
+
+    Raises:
+      ValueError: an unknown method, probe or recogniser.
+    """
+    unknown = [name for name in watch.chosen if name not in PROBES]
+    if unknown:
+        raise ValueError(f"there is no probe {unknown[0]!r}; use {', '.join(PROBES)}")
+    setting = methods.settled(watch.name.method, watch.name.setting)
+    surrogates = combined(watch.name.surrogates)
+    pairs = [on_canvas(name) for name in watch.witnesses]
+    embeds, params = tuple(f for f, _ in pairs), tuple(p for _, p in pairs)
+    lens = Lens(surrogates.embed, Objective(setting.attract, setting.repel), embeds, watch.stride)
+    chosen = {name: PROBES[name](lens) for name in watch.chosen}
+    method = methods.compose(
+        watch.name.method, surrogates.embed, watch.name.setting, around=watch.updates
+    )
+    rounded = jax.jit(jax.vmap(watch.rounded or method.rounded))
+    return Rig(method, surrogates, chosen, probes.record(chosen.values()), rounded, embeds, params)
+
+
+class Batch(NamedTuple):
+    """What an attack is started with: arguments of `attack.run` for one batch."""
+
+    problem: Problem
+    keys: jax.Array
+    mask: jax.Array
+    witnesses: Witnesses
+
+
+def batch(
+    made: Rig,
+    canvases: np.ndarray,
+    targets: np.ndarray,
+    witness_targets: Sequence[np.ndarray],
+    seed: int,
+    size: int,
+) -> Batch:
+    """A padded batch of canvases [n,160,160,3]; a single-target method gets the target nearest to each.
+
+    Args:
+      made: the rig.
+      canvases: uint8, n ≤ size.
+      targets: [T,D] as joined for the ensemble.
+      witness_targets: K × [T,D_k].
+      seed: of the attack's keys.
+      size: of the compiled batch.
+    """
+    padded, mask = batching.pad(canvases, size)
+    images = jnp.asarray(padded, jnp.float32)
+    epsilon = jnp.asarray(made.method.epsilon, jnp.float32)
+    problem = attack.prepare(*made.ensemble, images, jnp.asarray(targets), epsilon)
+    goals = [jnp.broadcast_to(jnp.asarray(t), (size, *t.shape)) for t in witness_targets]
+    if made.method.single:
+        nearest = jnp.argmax(jnp.einsum("bd,btd->bt", problem.embedding, problem.targets), axis=1)
+
+        def pick(rows: jax.Array) -> jax.Array:
+            return jnp.take_along_axis(rows, nearest[:, None, None], axis=1)
+
+        problem = problem._replace(targets=pick(problem.targets))
+        goals = [pick(rows) for rows in goals]
+    sources = _sources(made.embeds, made.params, images)
+    keys = methods.keys(padded, seed)
+    return Batch(problem, keys, jnp.asarray(mask), Witnesses(made.params, sources, tuple(goals)))
+
+
+_sources = jax.jit(probes.witness_sources, static_argnums=0)
+
+
+def go(made: Rig, ready: Batch, record: attack.Record) -> tuple[Any, Any]:
+    """`attack.run` of a batch from the start."""
+    return attack.run(
+        made.method.attack,
+        made.ensemble.params,
+        ready.keys,
+        attack.initial_state(made.method.attack, ready.problem),
+        ready.problem,
+        num_steps=made.method.steps,
+        gamma=made.method.gamma,
+        mask=ready.mask,
+        record=record,
+        witnesses=ready.witnesses,
+    )
+
+
+def subjects(run: Run, bench: ranking.Bench) -> tuple[np.ndarray, Subjects]:
+    """Indices [P] of the bench's probes that a run takes, evenly spaced, and those."""
+    total = len(bench.probes.paths)
+    count = min(run.probes, total)
+    chosen = np.unique(np.arange(count) * total // count)
+    names = tuple(str(target) for target in bench.targets.identities)
+    return chosen, Subjects(bench.probes.at(chosen), names, bench.target_embeddings)
+
+
+def watched(
+    run: Run, bench: ranking.Bench, watch: Watch, cell: str
+) -> tuple[Recording, np.ndarray]:
+    """Records a method on the run's probes, part by part.
+
+    Args:
+      run: where parts are kept.
+      bench: photos and judges; the targets of surrogates and witnesses are among its embeddings.
+      watch: what.
+      cell: name below which the parts are kept; it must tell this watch from any other of the run.
+
+    Returns:
+      The recording, with the ranks of every judge and the quality as quantities of axes (image, judge)
+      and (image,), and the protected canvases [P,160,160,3] uint8.
+    """
+    indices, who = subjects(run, bench)
+    made = cache(lambda: rig(watch))
+
+    def make(part: np.ndarray) -> dict[str, np.ndarray]:
+        r = made()
+        canvases = who.faces.canvases[part]
+        ready = batch(
+            r,
+            canvases,
+            who.joined(watch.name.surrogates),
+            [bench.target_embeddings[name] for name in watch.witnesses],
+            run.seed,
+            run.batch_size,
+        )
+        state, seen = go(r, ready, r.record)
+        kept = probes.thinned(r.chosen.values(), seen)
+        rounded = r.rounded(state.image, ready.problem.image, ready.problem.epsilon)
+        return {
+            "canvases": np.asarray(rounded)[: len(part)],
+            **{k: np.moveaxis(v, 1, 0)[: len(part)] for k, v in kept.items()},
+        }
+
+    where = f"{cell}@{len(indices)}"
+    arrays = cells.in_parts(run.workdir, where, len(indices), run.batch_size, make)
+    canvases = arrays.pop("canvases")
+    axes, steps = _described(watch)
+    outcome = outcomes(run, bench, where, indices, canvases)
+    labels = {
+        "image": tuple(path.stem for path in who.faces.paths),
+        "judge": tuple(judge.name for judge in bench.judges),
+        "witness": watch.witnesses,
+        "other": watch.witnesses,
+        "target": who.target_names,
+        "region": spectrum.REGIONS,
+    }
+    own = {k: ("image", "judge") if v.ndim == 2 else ("image",) for k, v in outcome.items()}
+    return Recording({**arrays, **outcome}, {**axes, **own}, steps, labels), canvases
+
+
+def _described(watch: Watch) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
+    """Axes, images first, and measured steps of the quantities of a watch; nothing is loaded."""
+
+    def nowhere(params: Any, image: Any) -> Any:
+        raise AssertionError("only described")
+
+    objective = Objective()
+    lens = Lens(nowhere, objective, (nowhere,) * len(watch.witnesses), watch.stride)
+    chosen = [PROBES[name](lens) for name in watch.chosen]
+    named = {k: ("image", "step", *v[2:]) for k, v in probes.axes(chosen).items()}
+    setting = methods.settled(watch.name.method, watch.name.setting)
+    return named, probes.steps(chosen, setting.steps)
+
+
+def outcomes(
+    run: Run, bench: ranking.Bench, cell: str, indices: np.ndarray, canvases: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What became of each image, kept below `cell`: {measure: [P, judges] bool}, PSNR and SSIM [P]."""
+    identities = bench.probes.identities[indices]
+    found = [
+        cells.kept(
+            run.workdir,
+            f"{cell}/on {judge.name}",
+            lambda judge=judge: ranking.found(bench, judge, canvases[:, None], identities),  # type: ignore[misc]
+        )
+        for judge in bench.judges
+    ]
+    quality = cells.kept(
+        run.workdir,
+        f"{cell}/quality",
+        lambda: ranking.quality(bench.probes.canvases[indices], canvases[:, None]),
+    )
+    ranks = {m: np.concatenate([f[m] for f in found], axis=1) for m in ranking.MEASURES}
+    return {**ranks, **quality}
+
+
+class Surface(NamedTuple):
+    """Slices of the margin (cosine to the target minus cosine to the real photo) of some images.
+
+    Attributes:
+      along: [A] multiples of the final mask; across: [B] multiples of the other direction.
+      margins: {recogniser: [P,A,B]}.
+    """
+
+    along: np.ndarray
+    across: np.ndarray
+    margins: Mapping[str, np.ndarray]
+
+
+DIRECTIONS = ("random", "gradient")
+
+
+def surface(
+    bench: ranking.Bench,
+    recognisers: Sequence[str],
+    clean: np.ndarray,
+    protected: np.ndarray,
+    targets: np.ndarray,
+    *,
+    direction: str = "random",
+    points: int = 13,
+    seed: int = 0,
+) -> Surface:
+    """The loss around the way from the photo to its protection, on any recogniser.
+
+    Args:
+      bench: whose targets are meant.
+      recognisers: names; the first is the one whose gradient is taken.
+      clean, protected: [P,160,160,3] uint8.
+      targets: [P] index of the target that each image was moved to.
+      direction: across the mask, at its length and orthogonal to it: "random" signs, or the "gradient"
+        of the last recogniser's margin at the photo (its sign).
+      points: A and B.
+      seed: of the random signs.
+
+    Raises:
+      ValueError: another direction.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"{direction!r} is no direction; use {', '.join(DIRECTIONS)}")
+    along, across = np.linspace(-0.25, 1.5, points), np.linspace(-1, 1, points)
+    real = jnp.asarray(clean, jnp.float32)
+    masks = jnp.asarray(protected, jnp.float32) - real
+    noise = jax.random.rademacher(jax.random.key(seed), masks.shape, jnp.float32)
+    if direction == "gradient":
+        embed, params = on_canvas(recognisers[-1])
+        goals = jnp.asarray(bench.target_embeddings[recognisers[-1]][targets])
+        noise = _ascent(embed, params, real, goals)
+    second = jax.vmap(_orthogonal)(noise, masks)
+    margins = {}
+    for name in recognisers:
+        embed, params = on_canvas(name)
+        goals = jnp.asarray(bench.target_embeddings[name][targets])
+        margins[name] = np.stack(
+            [
+                np.asarray(_slice(embed, params, *rows, jnp.asarray(along), jnp.asarray(across)))
+                for rows in zip(real, masks, second, goals)
+            ]
+        )
+    return Surface(along, across, margins)
+
+
+def _orthogonal(direction: jax.Array, mask: jax.Array) -> jax.Array:
+    """The part of a direction orthogonal to the mask, at the mask's length."""
+    square = jnp.vdot(mask, mask)
+    rest = direction - jnp.vdot(direction, mask) / jnp.maximum(square, 1e-12) * mask
+    return rest * jnp.sqrt(square / jnp.maximum(jnp.vdot(rest, rest), 1e-12))
+
+
+def _margin(embed: Embed, params: Any, real: jax.Array, goal: jax.Array):
+    way = goal - embed(params, real)
+    return lambda image: jnp.vdot(embed(params, image), way)
+
+
+@partial(jax.jit, static_argnums=0)
+def _ascent(embed: Embed, params: Any, real: jax.Array, goals: jax.Array) -> jax.Array:
+    return jax.vmap(lambda x, t: jnp.sign(jax.grad(_margin(embed, params, x, t))(x)))(real, goals)
+
+
+@partial(jax.jit, static_argnums=0)
+def _slice(
+    embed: Embed,
+    params: Any,
+    real: jax.Array,
+    mask: jax.Array,
+    second: jax.Array,
+    goal: jax.Array,
+    along: jax.Array,
+    across: jax.Array,
+) -> jax.Array:
+    return curvature.plane(_margin(embed, params, real, goal), real, mask, second, along, across)

@@ -1,0 +1,191 @@
+"""Recordings as files, what is drawn from them, and the optimisers that are compared."""
+
+import io
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import optimisers, recording, views, watching
+from experiments.recording import Recording
+from tipim_jax import probes
+
+IMAGES, STEPS = 5, 6
+
+
+@pytest.fixture
+def made() -> Recording:
+    rng = np.random.default_rng(0)
+    own = {
+        "loss": (),
+        "switched": (),
+        "step_rms": (),
+        "mask_rms": (),
+        "similarity_source": ("witness",),
+        "similarity_target": ("witness", "target"),
+        "gradient_cosine": ("witness", "other"),
+        "predicted": ("witness",),
+        "realised": ("witness",),
+        "gram": ("target", "target"),
+        "mask_region": ("region",),
+        "mask_power": ("frequency",),
+    }
+    sizes = {"witness": 2, "other": 2, "target": 3, "region": 4, "frequency": 9}
+    arrays = {
+        name: rng.uniform(0.1, 1, (IMAGES, STEPS, *(sizes[axis] for axis in axes)))
+        for name, axes in own.items()
+    }
+    arrays["switched"][:, 0] = np.nan
+    return Recording(
+        arrays,
+        {name: ("image", "step", *axes) for name, axes in own.items()},
+        {name: np.arange(0, 2 * STEPS, 2) for name in own},
+        {"witness": ("here", "there"), "region": ("eyes", "nose", "mouth", "rest")},
+    )
+
+
+def test_a_recording_is_found_again(made, tmp_path):
+    path = tmp_path / "recording.npz"
+    recording.save(path, made)
+    found = recording.load(path)
+    for name, values in made.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], values)
+        np.testing.assert_array_equal(found.steps[name], made.steps[name])
+    assert (found.axes, found.labels) == (made.axes, made.labels)
+    other = tmp_path / "other.npz"
+    np.savez(other, x=np.zeros(3))
+    for wrong in (other, tmp_path / "none.npz"):
+        with pytest.raises(ValueError, match="is not a recording"):
+            recording.load(wrong)
+
+
+def test_quantiles_leave_out_what_was_not_measured():
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan], [8.0, np.nan]])
+    np.testing.assert_array_equal(recording.median(values), [3, np.nan])
+    np.testing.assert_array_equal(recording.quantile(values, 1.0), [8, np.nan])
+
+
+def test_scalars_are_medians_over_images(made, tmp_path):
+    event_pb2 = pytest.importorskip(
+        "tensorboardX.proto.event_pb2", reason="needs the extra `tensorboard`"
+    )
+    small = made._replace(
+        arrays={k: made.arrays[k] for k in ("loss", "predicted", "mask_power")},
+        steps={k: made.steps[k] for k in ("loss", "predicted", "mask_power")},
+    )
+    wide = np.repeat(small.arrays["mask_power"], 2, axis=-1)  # 18 places: too many curves
+    small = small._replace(arrays={**small.arrays, "mask_power": wide})
+    assert recording.write_scalars(tmp_path, small) == 3
+    (file,) = tmp_path.iterdir()
+    found = {}
+    for record in framed(file.read_bytes()):
+        event = event_pb2.Event.FromString(record)
+        for value in event.summary.value:
+            found[value.tag, event.step] = value.simple_value
+    assert len(found) == 3 * STEPS
+    loss, predicted = made.arrays["loss"], made.arrays["predicted"]
+    assert found["loss", 4] == pytest.approx(np.median(loss[:, 2]), rel=1e-6)
+    expected = np.median(predicted[:, 5, 1])
+    assert found["predicted/there", 10] == pytest.approx(expected, rel=1e-6)
+
+
+def framed(content: bytes):
+    """The records of a TFRecord file: length (8 bytes), checksum (4), the record, checksum (4)."""
+    at = 0
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 8], "little")
+        yield content[at + 12 : at + 12 + length]
+        at += 16 + length
+
+
+def test_every_kind_of_quantity_has_a_picture(made):
+    shown = views.pictures({"a": made, "b": made._replace(arrays=dict(made.arrays))})
+    titles = {picture.title for picture in shown}
+    assert {
+        "Identity",
+        "Movement",
+        "Recognisers along the path",
+        "Agreement of gradients",
+        "Predicted change",
+        "Realised change",
+        "Energy of the mask in the face",
+        "Spectrum of the mask",
+        "Gram matrix of a",
+        "Predicted and realised",
+    } <= titles
+    assert "Hessian" not in titles
+    for picture in shown:
+        assert picture.note.endswith(".")
+        assert "{" not in picture.note
+        pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("L"))
+        assert pixels.std() > 5
+
+
+def test_what_is_not_recorded_is_not_drawn(made):
+    only = made._replace(arrays={"loss": made.arrays["loss"]})
+    assert [picture.title for picture in views.pictures({"a": only})] == ["Identity"]
+
+
+def test_lines_are_medians_and_quartiles(made):
+    values = np.arange(20.0).reshape(5, 4)
+    line = views.line(values, np.arange(4))
+    np.testing.assert_array_equal(line.y, values[2])
+    np.testing.assert_array_equal(line.low, values[1])
+    np.testing.assert_array_equal(line.high, values[3])
+    path = next(c for c in views.CURVES["Movement"][0](made) if c.title == "length of the path")
+    np.testing.assert_allclose(path.value(made)[:, -1], made.arrays["step_rms"].sum(axis=1))
+
+
+@pytest.mark.parametrize("name", optimisers.VARIANTS)
+def test_variants_travel_equally_far_downhill(name):
+    """Under a constant gradient every step goes against it, and the steps add up to the travel.
+
+    AdaBelief goes further: it divides by the surprise in the gradient, and here there is none.
+    """
+    steps = 12
+    gradient = jax.random.normal(jax.random.key(0), (4, 5, 3))
+    updates = optimisers.VARIANTS[name](steps)
+    state, total = updates.init(gradient), jnp.zeros_like(gradient)
+    for _ in range(steps):
+        move, state = updates.update(gradient, state, gradient)
+        total += move
+        if name == "ℓ2 direction":
+            np.testing.assert_allclose(jnp.sqrt(jnp.mean(move**2)), optimisers.TRAVEL / steps, 1e-5)
+        else:
+            np.testing.assert_array_equal(jnp.sign(move), -jnp.sign(gradient))
+    length = jnp.sqrt(jnp.mean(total**2))
+    if name == "AdaBelief":
+        assert length > optimisers.TRAVEL
+    else:
+        np.testing.assert_allclose(length, optimisers.TRAVEL, rtol=2e-3)
+
+
+def test_schedules_shrink():
+    gradient = jnp.ones((2, 2, 3))
+    for name in ("cosine steps", "1/√t steps"):
+        updates = optimisers.VARIANTS[name](8)
+        state, sizes = updates.init(gradient), []
+        for _ in range(8):
+            move, state = updates.update(gradient, state)
+            sizes.append(float(jnp.abs(move).max()))
+        assert all(a > b for a, b in itertools.pairwise(sizes)), name
+
+
+def test_the_second_direction_is_orthogonal_and_as_long():
+    rng = np.random.default_rng(2)
+    mask, direction = rng.normal(size=(2, 6, 6, 3))
+    across = np.asarray(watching._orthogonal(jnp.asarray(direction), jnp.asarray(mask)))
+    assert abs(np.sum(across * mask)) < 1e-3
+    np.testing.assert_allclose(np.sum(across**2), np.sum(mask**2), rtol=1e-5)
+
+
+def test_every_probe_has_a_name_and_its_quantities_one_home():
+    lens = watching.Lens(lambda p, x: x, watching.Objective(), (), 5)
+    assert set(watching.DEFAULT) <= set(watching.PROBES)
+    chosen = [make(lens) for make in watching.PROBES.values()]
+    assert len(probes.axes(chosen)) == sum(len(probe.axes) for probe in chosen)
+    assert all(chosen[i].stride == 1 for i in (0, 1))
+    assert all(probe.stride == 5 for probe in chosen[2:])
