@@ -1,0 +1,278 @@
+"""What bulk protection costs beside the attack, whether its memory is flat, and what a million photos take.
+
+    python -m experiments.bulk_measure --data_dir=LFW --num_photos=96 --workdir=results/bulk_measure
+    python -m experiments.bulk_measure --memory_photos=10000 --workdir=results/bulk_memory
+
+The first compares, in one process, the bulk pipeline on photos with the attack alone on their faces, aligned
+beforehand, in turns, and prints a capacity table from the FLOPs that XLA counts. The second protects
+synthetic photos of noise with a fixed finder and two steps, and records the process' resident memory; it
+resumes. --quick: the first on the seven demo photos with two steps.
+"""
+
+import resource
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from PIL import Image
+
+from experiments import results
+from ports import yunet, zoo
+from tipim_jax import attack, ensemble
+from tipim_jax.bulk import pipeline, places, progress, record, rows, sinks, sources
+from tipim_jax.bulk.pipeline import Job, Threads
+from tipim_jax.bulk.work import Mine, Shards
+from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
+from tipim_jax.photos import demo, engine, presets, targets, verify
+from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.faces import Face, align
+from tipim_jax.photos.files import read_photo
+from tipim_jax.photos.presets import Settings
+from tipim_jax.photos.protect import Find, Saving, Tools, attack_batch, start
+from tipim_jax.types import l2_normalise
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Photos of people, in any tree.")
+_NUM_PHOTOS = flags.DEFINE_integer("num_photos", 96, "Evenly spaced ones of them.")
+_MEMORY_PHOTOS = flags.DEFINE_integer("memory_photos", 0, "Synthetic photos; 0 for throughput.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces that a device attacks at once.")
+_SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers to attack.")
+_STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "Turns of attack alone and bulk.")
+_WORKDIR = flags.DEFINE_string("workdir", "results/bulk_measure", "Where results go.")
+_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
+
+SUSTAINED = (10, 50, 100)  # TFLOP/s of the devices in the capacity table
+
+
+def tools(surrogates: Sequence[str], settings: Settings, find: Find) -> Tools:
+    """Everything loaded and compiled."""
+    made = engine.build(surrogates, targets.built_in(), settings)
+    return Tools(find, made, [verify.load(name) for name in surrogates])
+
+
+def job(made: Tools, photos: Path, folder: Path) -> Job:
+    """A job of one process, from `photos` to `folder / "out"`."""
+    out = places.place(folder.absolute() / "out")
+    if not places.exists(out, sources.LIST):
+        inputs = places.place(photos.absolute())
+        sources.freeze(out, sources.photos_below(inputs), None)
+    source = sources.listed(out, places.place(photos.absolute()))
+    used = made.engine
+    models = record.fingerprints(used.surrogates, used.params)
+    return Job(
+        tools=made,
+        source=source,
+        mine=Mine(Shards(source.photos, 32), 0, 1),
+        out=out,
+        sink=sinks.folder(out),
+        constants=rows.Constants(used.settings.epsilon, used.settings.seed, models),
+        saving=Saving(),
+        checkpoints=progress.folder(str(folder), 0, 1),
+        threads=Threads(in_flight=4 * used.capacity),
+    )
+
+
+def throughput(made: Tools, photos: Path, workdir: Path, rounds: int) -> list[dict[str, Any]]:
+    """Faces/s of the attack alone on aligned faces and of the pipeline from files to files, in turns."""
+    works = [start(made.find, read_photo(path)) for path in sorted(photos.rglob("*.*"))]
+    faces = [(work, i) for work in works for i in work.wanted]
+    size = made.engine.capacity
+    batches = [faces[i : i + size] for i in range(0, len(faces), size)]
+    attack_batch(made.engine, batches[0])  # warm, as the finder is
+    table = []
+    for turn in range(rounds):
+        started = time.perf_counter()
+        for batch in batches:
+            attack_batch(made.engine, batch)
+        alone = time.perf_counter() - started
+        folder = workdir / f"turn-{turn}"
+        shutil.rmtree(folder, ignore_errors=True)
+        meter = pipeline.run(job(made, photos, folder), threading.Event())
+        figures = meter.figures()
+        table.append(
+            {
+                "turn": turn,
+                "faces": len(faces),
+                "attack alone, faces/s": len(faces) / alone,
+                "bulk, faces/s": figures["faces_per_second"],
+                "share": figures["faces_per_second"] * alone / len(faces),
+                "device busy": figures["device_busy"],
+                "input-bound s": figures["input_seconds"],
+                "compute-bound s": figures["compute_seconds"],
+                "output-bound s": figures["output_seconds"],
+            }
+        )
+        shutil.rmtree(folder)
+    return table
+
+
+def flops(surrogates: Sequence[str]) -> dict[str, float]:
+    """GFLOP that XLA counts for one face: a forward pass, and a pull-back."""
+    combined = ensemble.combine([zoo.load(name) for name in surrogates])
+    canvas = jnp.zeros((CANVAS_SIZE, CANVAS_SIZE, 3))
+    cotangent = jnp.zeros(jax.eval_shape(combined.embed, combined.params, canvas).shape)
+
+    def both(params: Any, image: jax.Array, cotangent: jax.Array) -> jax.Array:
+        return jax.vjp(partial(combined.embed, params), image)[1](cotangent)[0]
+
+    def counted(function: Any, *arguments: Any) -> float:
+        analysis: Any = jax.jit(function).lower(combined.params, *arguments).compile()
+        return analysis.cost_analysis()["flops"] / 1e9
+
+    forward = counted(combined.embed, canvas)
+    return {"forward": forward, "pull_back": counted(both, canvas, cotangent) - forward}
+
+
+def passes(settings: Settings, count: int) -> dict[str, int]:
+    """Forward passes and pull-backs of one face towards `count` targets, counted as they happen."""
+    seen = Counter[str]()
+
+    def note(what: str) -> None:
+        jax.debug.callback(lambda: seen.update([what]))
+
+    @jax.custom_vjp
+    def embed(params: jax.Array, image: jax.Array) -> jax.Array:
+        note("forward")
+        return l2_normalise(params @ image.reshape(-1))
+
+    def there(params: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return embed(params, image), params
+
+    def back(params: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # The callback must depend on the cotangent, to be called for each.
+        jax.debug.callback(lambda _: seen.update(["pull_back"]), cotangent[0])
+        return params, (cotangent @ params).reshape(8, 8, 3)
+
+    embed.defvjp(there, back)
+    rng = np.random.default_rng(0)
+    params = jnp.asarray(rng.normal(size=(count + 2, 192)), jnp.float32)
+    images = jnp.asarray(rng.integers(0, 256, (1, 8, 8, 3)), jnp.float32)
+    method = engine.compose(embed, settings)
+    problem = attack.prepare(embed, params, images, jnp.eye(count, count + 2), jnp.asarray(8.0))
+    jax.effects_barrier()
+    seen.clear()
+    state = attack.initial_state(method, problem)
+    keys = jax.random.split(jax.random.key(0), 1)
+    state, _ = attack.run(method, params, keys, state, problem, num_steps=settings.steps)
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    return dict(seen)
+
+
+def capacity(cost: dict[str, float], made: dict[str, int], measured: float) -> list[dict[str, Any]]:
+    """Device hours for one million and a hundred million faces.
+
+    Args:
+      cost: GFLOP of a pass, from `flops`.
+      made: passes of one face, from `passes`.
+      measured: faces/s of this machine.
+    """
+    gflop = sum(made[kind] * cost[kind] for kind in cost)
+    rates = {"this machine, measured": measured} | {
+        f"a device that sustains {tera} TFLOP/s": 1e3 * tera / gflop for tera in SUSTAINED
+    }
+    return [
+        {
+            "device": name,
+            "GFLOP/face": gflop,
+            "faces/s": rate,
+            "hours for 1 M faces": 1e6 / rate / 3600,
+            "hours for 100 M faces": 1e8 / rate / 3600,
+        }
+        for name, rate in rates.items()
+    ]
+
+
+def fixed(pixels: np.ndarray) -> list[Face]:
+    """A face that fills the photo."""
+    side = float(pixels.shape[0])
+    return [align(pixels, np.asarray(CANVAS_LANDMARKS) * side / CANVAS_SIZE, (0, 0, side, side))]
+
+
+def write_noise(folder: Path, count: int) -> None:
+    """Photos of 64×64 pixels, a thousand to a folder."""
+    for i in range(count):
+        path = folder / f"{i // 1000:03d}" / f"{i:06d}.jpg"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+
+
+def resident() -> float:
+    """MiB of this process in memory."""
+    pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+    return int(pages) * resource.getpagesize() / 2**20
+
+
+def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
+    """Resident MiB after every shard of a run over synthetic photos, beside the photos done by then."""
+    write_noise(workdir / "in", photos)
+    settings = presets.PRESETS["low"]._replace(steps=2)
+    made = tools(["sface"], settings, fixed)
+    path = workdir / "memory.csv"
+
+    def watch(meter: Any) -> None:
+        with path.open("a") as file:
+            done = meter.before.photos + meter.counts.photos
+            file.write(f"{done},{resident():.1f}\n")
+
+    part = job(made._replace(verifiers=[]), workdir / "in", workdir)
+    pipeline.run(part._replace(checkpoint_seconds=5.0), threading.Event(), watch)
+    points = [line.split(",") for line in path.read_text().splitlines()]
+    return [{"photos": int(done), "MiB": float(size)} for done, size in points]
+
+
+def main(_: list[str]) -> None:
+    quick, count = _QUICK.value, _MEMORY_PHOTOS.value
+    surrogates = ["sface"] if quick else _SURROGATES.value
+    size = 2 if quick else _BATCH_SIZE.value
+    settings = presets.PRESETS[_STRENGTH.value]._replace(batch_size=size)
+    settings = settings._replace(steps=2) if quick else settings
+    config = {"settings": settings._asdict(), "surrogates": surrogates, "memory_photos": count}
+    workdir = results.prepare(_WORKDIR.value, config)
+    if count:
+        points = memory(count, workdir)
+        print(results.save(workdir, "memory", points, machine=results.machine()))
+        late = [point["MiB"] for point in points if point["photos"] >= count // 5]
+        print(
+            f"resident memory from {count // 5} photos on: {min(late):.0f} to {max(late):.0f} MiB"
+        )
+        return
+    photos = workdir / "in"
+    folder = str(demo.demo_photos()[0].parent) if quick else _DATA_DIR.value
+    if folder is None:
+        raise app.UsageError("--data_dir is needed; or try --quick")
+    copy_photos(Path(folder), photos)
+    made = tools(surrogates, settings, partial(find_faces.find, yunet.load()))
+    table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
+    print(results.save(workdir, "throughput", table, machine=results.machine()))
+    rate = max(row["attack alone, faces/s"] for row in table)
+    cost, counted = flops(surrogates), passes(settings, len(made.engine.target_names))
+    hours = capacity(cost, counted, rate)
+    print(f"passes of a face: {counted}; GFLOP of a pass: {cost}")
+    print(results.save(workdir, "capacity", hours, passes=counted, gflop=cost))
+    share = sum(row["share"] for row in table) / len(table)
+    print(f"bulk reaches {share:.3f} of the attack alone")
+
+
+def copy_photos(folder: Path, into: Path) -> None:
+    """Evenly spaced photos of a tree."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
+    into.mkdir(parents=True, exist_ok=True)
+    count = min(_NUM_PHOTOS.value, len(found))
+    for i in np.linspace(0, len(found) - 1, count).astype(int):
+        shutil.copy(found[i], into / found[i].name)
+
+
+if __name__ == "__main__":
+    app.run(main)
