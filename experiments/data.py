@@ -48,6 +48,9 @@ class Protocol(NamedTuple):
     targets: Labelled
 
 
+NO_PHOTOS = Protocol("none", Labelled((), ()), Labelled((), ()), Labelled((), ()))
+
+
 def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
     """Reads a manifest of an identity folder (`person/photo`).
 

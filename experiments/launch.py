@@ -75,6 +75,11 @@ def named(run: Run, rows: Iterable[str]) -> dict[str, Name]:
         raise app.UsageError(str(error)) from error
 
 
+def num_probes() -> int:
+    """What --num_probes says, for a launch whose results depend on it as a whole."""
+    return _NUM_PROBES.value
+
+
 def places() -> tuple[list[Path], list[Path]]:
     """The folders and manifests of --data_dir and --protocol, several of each with commas between."""
     given = ((flag.value or "").split(",") for flag in (_DATA_DIR, _PROTOCOL))

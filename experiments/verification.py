@@ -13,7 +13,6 @@ written by `experiments.make_protocol --kind=verification`; --data_dir and --pro
 between them, and the average is over all. --quick: the demo photos.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,11 +102,10 @@ def manifests(run: Run) -> list[pairs.Manifest]:
 
 
 def main(_: list[str]) -> None:
-    nobody = data.Labelled((), ())
     files = launch.places()[1]
     run = launch.begin(
         "verification",
-        data.Protocol("+".join(Path(file).stem for file in files), nobody, nobody, nobody),
+        data.NO_PHOTOS._replace(name="+".join(file.stem for file in files)),
         method=_METHOD.value,
         goal=_GOAL.value,
         framing=_FRAMING.value,

@@ -5,16 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments import third_party
+from experiments import data, third_party, third_party_search
 from experiments.third_party import DIFFERENT, NO_FACE, SAME, Judge, Pair
 
 ROOT = Path(__file__).resolve().parents[2]
 # In a process of its own, as face_recognition changes how Pillow reads files.
 ASK = """
 from pathlib import Path
-from experiments import third_party
+from experiments import data, third_party, third_party_search
 from tipim_jax.photos.demo import demo_photos
 photos = {path.name: path for path in demo_photos()}
 person, older, other = (photos[n] for n in ("macron_2025.jpg", "macron_2014.jpg", "sunak.jpg"))
@@ -56,7 +57,7 @@ def test_every_photo_is_compared_with_itself_and_the_persons_others(tmp_path):
 
 def test_what_is_said_is_counted():
     answers = {"same.jpg": (0.8, True), "other.jpg": (0.1, False), "blind.jpg": None}
-    judge = Judge("package", "similarity ≥ 0.40", lambda _, path: answers[path.name])
+    judge = Judge("package", "similarity ≥ 0.40", lambda _, path: answers[path.name], None)
     cases = [("same.jpg", "other.jpg"), ("same.jpg", "blind.jpg"), ("same.jpg", "same.jpg")]
     cases += [("other.jpg", "other.jpg"), ("blind.jpg", "other.jpg")]
     rows = [third_party.ask(judge, Pair(Path(a), Path(b), Path("older.jpg"))) for a, b in cases]
@@ -64,3 +65,20 @@ def test_what_is_said_is_counted():
     assert rows[0]["before"] == 0.8
     assert rows[1]["after"] == "–"
     assert third_party.summary(rows).endswith(": package 1 of 3 (1 no face)")
+
+
+def test_who_is_found_in_a_gallery():
+    def labelled(people: str) -> data.Labelled:
+        return data.Labelled(tuple(map(Path, people)), tuple(people))
+
+    protocol = data.Protocol("made", labelled("abc"), labelled("abcst"), labelled("st"))
+    gallery = np.array([[0.0], [10], [20], [np.nan], [31]])  # no face in the photo of s
+    judge = Judge("package", "", None, None)
+    before = third_party_search.found(judge, "before", gallery[:3], gallery, protocol)
+    assert [before[f"found at rank {n}"] for n in (1, 5)] == [3, 3]
+    assert [before[f"a target at rank {n}"] for n in (1, 5)] == [0, 3]
+    moved = np.array([[30.0], [11], [np.nan]])
+    after = third_party_search.found(judge, "after", moved, gallery, protocol)
+    assert [after[f"found at rank {n}"] for n in (1, 5)] == [1, 2]
+    assert [after[f"a target at rank {n}"] for n in (1, 5)] == [1, 2]
+    assert (after["no face"], after["gallery without a face"]) == (1, 1)
