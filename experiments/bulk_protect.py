@@ -4,8 +4,8 @@
 
 `--input` is a folder tree, a manifest (.parquet or .csv with a column `photo`, paths below --input_root),
 ArrayRecord files of encoded photos (a comma-separated list or a pattern ending in `.array_record`), or
-`tfds:NAME[:SPLIT]`. The same command again goes on where the last one ended, with any number of processes.
-docs/bulk.md says what is guaranteed and how to launch it on many hosts. --quick protects the demo photos.
+`tfds:FOLDER[#SPLIT]`, a prepared data set. The same command again goes on where the last one ended, with
+any number of processes. docs/bulk.md says what is guaranteed and how to launch it on many hosts. --quick protects the demo photos.
 """
 
 import os
@@ -43,7 +43,7 @@ from tipim_jax.photos.files import check_quality
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Saving, Tools, versions
 
-_INPUT = flags.DEFINE_string("input", None, "Folder, manifest, *.array_record or tfds:NAME.")
+_INPUT = flags.DEFINE_string("input", None, "Folder, manifest, *.array_record or tfds:FOLDER.")
 _INPUT_ROOT = flags.DEFINE_string("input_root", "", "Folder that a manifest's paths are below.")
 _OUT = flags.DEFINE_string("out", None, "Where photos, rows and the job's record go.")
 _SINK = flags.DEFINE_enum("sink", "folder", ["folder", "array_record"], "Kind of output.")
@@ -153,8 +153,8 @@ def freeze(ask: Ask) -> None:
 def _records(ask: Ask) -> Source | None:
     """The photos, where they are records and no files."""
     if ask.input.startswith("tfds:"):
-        name, _, split = ask.input.removeprefix("tfds:").partition(":")
-        return sources.data_set(name, split or "train", ask.input_root or None)
+        folder, _, split = ask.input.removeprefix("tfds:").partition("#")
+        return sources.data_set(folder, split)
     if ask.input.endswith(".array_record"):
         return sources.array_records(sources.matching(ask.input))
     return None

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from array_record.python import array_record_module
 
+from experiments import identity_folder
 from tests.bulk import world
 from tipim_jax.bulk import places, record, retry, sources, telemetry, work
 from tipim_jax.bulk.rows import Counts
@@ -125,6 +126,15 @@ def test_array_record_in_and_out(undisturbed, tmp_path):
             reader.close()
             name = f"photos/{path.relative_to(undisturbed.photos)}"
             assert whole[int(position)] == undisturbed.output[name]
+
+
+def test_a_prepared_data_set_gives_the_bytes_of_its_files(undisturbed, tmp_path):
+    packed = identity_folder.pack(undisturbed.photos, tmp_path)
+    source = sources.data_set(str(packed), "")
+    paths = sorted(undisturbed.photos.rglob("*.*"))
+    assert source.photos == 60
+    assert source.name(3) == "photos/00000003"
+    assert [source.read(i) for i in (0, 59)] == [paths[i].read_bytes() for i in (0, 59)]
 
 
 def test_a_job_is_the_same_job(tmp_path):

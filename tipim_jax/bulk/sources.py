@@ -172,17 +172,26 @@ def array_records(files: Sequence[str]) -> Source:
     return Source(len(records), name, lambda number: _checked(records[number], name(number)))
 
 
-def data_set(name: str, split: str, data_dir: str | None, feature: str = "image") -> Source:
-    """The photos of a TFDS data set that was prepared as ArrayRecord, named `split/number`."""
+def data_set(folder: str, split: str, feature: str = "image") -> Source:
+    """The photos of a TFDS data set that was prepared as ArrayRecord, named `split/number`.
+
+    Args:
+      folder: of the prepared data set, where its `dataset_info.json` is.
+      split: its name; the first one if empty.
+      feature: that holds the photo.
+    """
     import tensorflow_datasets as tfds
 
+    builder = tfds.builder_from_directory(folder)
+    split = split or next(iter(builder.info.splits))
     decoders = {feature: tfds.decode.SkipDecoding()}
-    records = tfds.data_source(name, split=split, data_dir=data_dir, decoders=decoders)
-    # One of several splits would be named alike otherwise.
+    records = builder.as_data_source(split, decoders=decoders)
+
+    def name(number: int) -> str:
+        return f"{split}/{number:08d}"
+
     return Source(
-        len(records),
-        lambda number: f"{split}/{number:08d}",
-        lambda number: _checked(records[number][feature], f"{split}/{number:08d}"),
+        len(records), name, lambda number: _checked(records[number][feature], name(number))
     )
 
 
