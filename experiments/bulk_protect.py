@@ -5,7 +5,8 @@
 `--input` is a folder tree, a manifest (.parquet or .csv with a column `photo`, paths below --input_root),
 ArrayRecord files of encoded photos (a comma-separated list or a pattern ending in `.array_record`), or
 `tfds:FOLDER[#SPLIT]`, a prepared data set. The same command again goes on where the last one ended, with
-any number of processes. docs/bulk.md says what is guaranteed and how to launch it on many hosts. --quick protects the demo photos.
+any number of processes. docs/bulk.md says what is guaranteed and how to launch it on many hosts. --quick
+protects the demo photos.
 """
 
 import os

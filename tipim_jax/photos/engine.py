@@ -107,7 +107,9 @@ def build(
     mesh = _mesh(devices)
     arrays = programs.digest(models)
     compiled_for = settings._replace(level=0, epsilon=0, seed=0)
-    name = programs.digest(models, weights, joined.shape, compiled_for, mesh.size)
+    # Of several processes each has devices of its own, and a program belongs to its devices.
+    used = [device.id for device in mesh.devices.flat]
+    name = programs.digest(models, weights, joined.shape, compiled_for, used)
     started = time.perf_counter()
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(programs.load, name)
