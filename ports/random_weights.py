@@ -25,7 +25,7 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     trivial and activations neither die nor explode.
     """
     random = np.random.default_rng(zlib.crc32(name.encode()))
-    if name.endswith("running_var"):
+    if name.endswith(("running_var", "moving_var")):
         return np.float32(0.5) + random.random(shape, np.float32)
     if len(shape) > 1:
         scale = np.float32(np.sqrt(1.5 / np.prod(shape[1:])))
