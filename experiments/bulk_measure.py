@@ -5,7 +5,7 @@
 
 The first compares, in one process, the bulk pipeline on photos with the attack alone on their faces, aligned
 beforehand, in turns, and prints a capacity table from the FLOPs that XLA counts. The second protects
-synthetic photos of noise with a fixed finder and two steps, and records the process' resident memory; it
+synthetic photos of noise with a fixed finder and a dense network, and records the process' resident memory; it
 resumes. --quick: the first on the seven demo photos with two steps.
 """
 
@@ -27,7 +27,7 @@ from PIL import Image
 
 from experiments import results
 from ports import yunet, zoo
-from tipim_jax import attack, ensemble
+from tipim_jax import attack, ensemble, search, updates
 from tipim_jax.bulk import pipeline, places, progress, record, rows, sinks, sources
 from tipim_jax.bulk.pipeline import Job, Threads
 from tipim_jax.bulk.work import Mine, Shards
@@ -38,7 +38,7 @@ from tipim_jax.photos.faces import Face, align
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Find, Saving, Tools, attack_batch, start
-from tipim_jax.types import l2_normalise
+from tipim_jax.types import Attack, Embed, Recogniser, l2_normalise
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Photos of people, in any tree.")
 _NUM_PHOTOS = flags.DEFINE_integer("num_photos", 96, "Evenly spaced ones of them.")
@@ -208,6 +208,23 @@ def write_noise(folder: Path, count: int) -> None:
             Image.fromarray(pixels).save(path)
 
 
+def _light_engine() -> engine.Engine:
+    """One step on a random dense network: the pipeline is what is watched."""
+    rng = np.random.default_rng(0)
+    params = jnp.asarray(rng.normal(size=(8, 147)), jnp.float32)
+
+    def embed(params: jax.Array, crop: jax.Array) -> jax.Array:
+        return l2_normalise(params @ crop.reshape(7, 16, 7, 16, 3).mean((1, 3)).reshape(-1))
+
+    def composed(embed: Embed, settings: Settings) -> Attack:
+        return attack.tip_im(embed, updates.mi_fgsm(1.0), search=search.at_random())
+
+    small = Recogniser("dense", embed, params, (112, 112), np.asarray(CANVAS_LANDMARKS) - 24)
+    settings = presets.PRESETS["low"]._replace(steps=1)
+    goals = np.eye(2, 8, dtype=np.float32)
+    return engine.compiled([small], [1.0], ("a", "b"), goals, settings, composed=composed)
+
+
 def resident() -> float:
     """MiB of this process in memory."""
     pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
@@ -217,8 +234,7 @@ def resident() -> float:
 def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
     """Resident MiB after every shard of a run over synthetic photos, beside the photos done by then."""
     write_noise(workdir / "in", photos)
-    settings = presets.PRESETS["low"]._replace(steps=2)
-    made = tools(["sface"], settings, fixed)
+    made = Tools(fixed, _light_engine(), [])
     path = workdir / "memory.csv"
 
     def watch(meter: Any) -> None:
@@ -226,7 +242,7 @@ def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
             done = meter.before.photos + meter.counts.photos
             file.write(f"{done},{resident():.1f}\n")
 
-    part = job(made._replace(verifiers=[]), workdir / "in", workdir)
+    part = job(made, workdir / "in", workdir)
     pipeline.run(part._replace(checkpoint_seconds=5.0), threading.Event(), watch)
     points = [line.split(",") for line in path.read_text().splitlines()]
     return [{"photos": int(done), "MiB": float(size)} for done, size in points]
