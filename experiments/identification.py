@@ -25,7 +25,7 @@ _ROWS = flags.DEFINE_list(
     "Protections to measure.",
 )
 _COMPARE = flags.DEFINE_list("compare", [], "Two rows: the first minus the second.")
-_QUICK_ROWS = ["unprotected", "sface/mim_best", "sface/low"]
+_QUICK_ROWS = ["unprotected", "sface/mim_best", "sface/mim"]
 
 
 def main(_: list[str]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import bootstrap, cells, methods, protections, ranking, results, runs, tables
+from experiments import bootstrap, cells, data, methods, protections, ranking, results, runs, tables
 from experiments.methods import Setting
 
 ROWS = ("noise", "tiny/mim_best", "tiny/mt_dim@4", "tiny/tip_im:targets=1:diversity=none")
@@ -162,3 +162,18 @@ def test_intervals_are_those_of_the_bootstrap():
     assert bootstrap.interval(values, seed=1) == found
     assert bootstrap.paired(values, values) == (0, 0, 0)
     assert bootstrap.interval(np.ones(5)) == (1, 1, 1)
+
+
+def test_presets_go_through_the_photo(monkeypatch, tmp_path):
+    """The mask is pasted into the photo and the photo cropped anew: on the face little of it is lost."""
+    mask = np.full((2, 160, 160, 3), 5.0, np.float32)
+    monkeypatch.setattr(protections.engine, "build", lambda *arguments: None)
+    made = protections.engine.Masks(mask, np.zeros(2, int), 0.0)
+    monkeypatch.setattr(protections.engine, "protect", lambda *arguments: made)
+    protocol = data.built_in_protocol()
+    faces = data.faces(protocol.probes, tmp_path)
+    subjects = protections.Subjects(faces, ("t",), {})
+    make = protections.maker(protections.named("medium"), subjects, 2, 0)
+    change = make(np.arange(2))[:, 0].astype(int) - faces.canvases
+    np.testing.assert_allclose(np.median(change[:, 30:130, 30:130], axis=(1, 2, 3)), 5, atol=1)
+    assert np.abs(change[:, 0]).max() <= 2  # it fades out at the border
