@@ -40,22 +40,24 @@ flags.DEFINE_alias("num_images", "num_probes")
 _QUESTION = flags.DEFINE_string("question", "switching", "One of the five, or all.")
 _SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "The surrogate.")
 _WITNESSES = flags.DEFINE_list("witnesses", ["sface", "dlib", "frfeat"], "Unseen, and watched.")
+_OPTIMISERS = flags.DEFINE_list("optimisers", list(optimisers.VARIANTS), "To compare.")
 
 STEPS, STRIDE = 30, 7
 SETTING = Setting(epsilon=12.0, steps=STEPS, alpha=12.0 * optimisers.TRAVEL / STEPS)
 LOOKS = ("identity", "movement")
 PASSES = (*LOOKS, "similarity", "agreement")
-BENDS = ("identity", "gram", "smoothness", "hessian", "jacobian")
+RANKS = ("identity", "gram", "smoothness")
+BENDS = ("hessian", "jacobian")  # seconds an image and look: at the first and last steps alone
 DECAYS = (0.0, 0.5, 1.0)
 VIEWS = {"views": "affine", "plain": "none"}
-# Name of a recording -> (method, probes); `views` are random affine ones.
+# Name of a recording -> (method, probes, stride); `views` are random affine ones.
 RECORDINGS = {
-    "exhaustive, views": ("tip_im_exhaustive", LOOKS),
-    "exhaustive, plain": ("tip_im_exhaustive:diversity=none", LOOKS),
-    "curvature": ("tip_im", BENDS),
-    "curvature, plain": ("tip_im:diversity=none", BENDS),
+    "exhaustive, views": ("tip_im_exhaustive", LOOKS, STRIDE),
+    "exhaustive, plain": ("tip_im_exhaustive:diversity=none", LOOKS, STRIDE),
+    "rank": ("tip_im", RANKS, STRIDE),
+    "ends": ("tip_im", BENDS, STEPS - 2),
     **{
-        f"{view}, momentum {decay:g}": (f"tip_im:diversity={kind}:decay={decay:g}", PASSES)
+        f"{view}, momentum {decay:g}": (f"tip_im:diversity={kind}:decay={decay:g}", PASSES, STRIDE)
         for view, kind in VIEWS.items()
         for decay in DECAYS
     },
@@ -74,12 +76,12 @@ class Study(NamedTuple):
 
     def recorded(self, name: str) -> Recording:
         """A recording by its name, made where it is not there yet."""
-        method, chosen = RECORDINGS[name]
+        method, chosen, stride = RECORDINGS[name]
         watch = Watch(
             protections.named(f"{self.source}/{method}", self.setting),
             chosen,
             (self.source, *self.witnesses) if chosen == PASSES else (),
-            STRIDE,
+            stride,
         )
         return watching.watched(self.run, self.bench, watch, name)[0]
 
@@ -249,7 +251,8 @@ def stability(study: Study) -> Answer:
 
 def best_optimiser(study: Study) -> Answer:
     """Which optimiser protects best at equal PSNR."""
-    found = optimisers.study(study.run, study.bench, study.source, study.setting)
+    names = _OPTIMISERS.value
+    found = optimisers.study(study.run, study.bench, study.source, study.setting, names)
     rows = optimisers.rows(found, (study.source,))
     n = min(study.run.probes, len(study.bench.probes.paths))
     bars = {
@@ -288,23 +291,22 @@ GROWING = {
 
 def bending(study: Study) -> Answer:
     """Where curvature and effective rank grow along the path."""
+    rank, ends = study.recorded("rank"), study.recorded("ends")
     rows: list[dict[str, Any]] = []
-    panels: dict[str, dict[str, Line]] = {}
-    for name, view in (("curvature", "views"), ("curvature, plain", "plain")):
-        made = study.recorded(name)
-        for quantity, title in GROWING.items():
-            values = made.arrays[quantity]
-            values = values[..., 0] if values.ndim == 3 else values
-            steps = made.steps[quantity]
-            panels.setdefault(title, {})[view] = views.line(values, steps)
-            rows.append(
-                {
-                    "views": view,
-                    "quantity": title,
-                    **{f"step {s}": f"{np.median(values[:, i]):.3g}" for i, s in enumerate(steps)},
-                    "higher at the end": float(np.mean(values[:, -1] > values[:, 0])),
-                }
-            )
+    panels = {}
+    for quantity, title in GROWING.items():
+        made = rank if quantity in rank.arrays else ends
+        values = made.arrays[quantity]
+        values = values[..., 0] if values.ndim == 3 else values
+        steps = made.steps[quantity]
+        panels[title] = {"median": views.line(values, steps)}
+        rows.append(
+            {
+                "quantity": title,
+                **{f"step {s}": f"{np.median(values[:, i]):.3g}" for i, s in enumerate(steps)},
+                "higher at the end": float(np.mean(values[:, -1] > values[:, 0])),
+            }
+        )
     axes = {title: Axes("step", _UNITS.get(q, ""), share=False) for q, title in GROWING.items()}
     note = (
         "On the surrogate, at the image as it is. `higher at the end` is the share of images whose last "
@@ -346,7 +348,10 @@ def main(_: list[str]) -> None:
     setting = SETTING._replace(steps=3, alpha=1.5) if quick else SETTING
     study = Study(run, bench, source, tuple(witnesses), setting)
     for question in asked:
-        rows, pictures = QUESTIONS[question](study)
+        try:
+            rows, pictures = QUESTIONS[question](study)
+        except ValueError as error:
+            raise app.UsageError(str(error)) from error
         folder = run.workdir / question
         results.prepare(str(folder), {"question": question, "images": run.probes})
         print(results.save(folder, question, rows, machine=results.machine()))

@@ -8,7 +8,7 @@ nearest level, without `round_within`, whose floor of ε would undo the matching
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -91,8 +91,17 @@ class Result(NamedTuple):
     recording: Recording
 
 
-def study(run: Run, bench: ranking.Bench, source: str, setting: Setting) -> list[Result]:
-    """All variants at equal PSNR, kept part by part."""
+def study(
+    run: Run, bench: ranking.Bench, source: str, setting: Setting, names: Sequence[str]
+) -> list[Result]:
+    """Variants by their names at equal PSNR, kept part by part.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise ValueError(f"there is no optimiser {unknown[0]!r}; use {', '.join(VARIANTS)}")
     few = run._replace(probes=min(PILOT, run.probes))
 
     def watched(run: Run, name: str, epsilon: float, cell: str) -> Recording:
@@ -106,7 +115,7 @@ def study(run: Run, bench: ranking.Bench, source: str, setting: Setting) -> list
 
     reference = psnr(REFERENCE)
     results = []
-    for name in VARIANTS:
+    for name in names:
         epsilon = round(setting.epsilon * 10 ** ((psnr(name) - reference) / 20), 3)
         results.append(Result(name, epsilon, watched(run, name, epsilon, "equal")))
     return results
