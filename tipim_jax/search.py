@@ -28,6 +28,7 @@ from tipim_jax.gains import Gain, gain
 from tipim_jax.objectives import Objective, cotangent, squared_distance
 from tipim_jax.types import AttackState, Choice, Problem
 
+VIEWS = 4  # random views over which `reach` averages
 IMAGES_AXIS = "images"  # the name of the batch axis that `attack.run` maps over
 
 
@@ -155,7 +156,7 @@ def first_order() -> Search:
     return _memoryless(choose)
 
 
-def reach(views: int = 4, *, norm: str = "linf") -> Search:
+def reach(views: int = VIEWS, *, norm: str = "linf") -> Search:
     """The target whose loss the ε ball can lower most, to first order, over a few random views.
 
     With v_t = −cotangent_t, the best value of v_t · f over the ball is, linearised at x,
