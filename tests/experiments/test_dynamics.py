@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
-from experiments import optimisers, recording, views, watching
+from experiments import dynamics_study, optimisers, recording, views, watching
 from experiments.recording import Recording
 from tipim_jax import probes
 
@@ -172,6 +173,17 @@ def test_schedules_shrink():
             move, state = updates.update(gradient, state)
             sizes.append(float(jnp.abs(move).max()))
         assert all(a > b for a, b in itertools.pairwise(sizes)), name
+
+
+def test_partial_rank_correlation_sees_through_a_common_cause():
+    rng = np.random.default_rng(1)
+    cause, a, b = rng.normal(size=(3, 2000))
+    a, b = np.exp(cause + 0.3 * a), (cause + 0.3 * b) ** 3
+    alone = dynamics_study._rank_correlation(a, b)
+    np.testing.assert_allclose(alone, stats.spearmanr(a, b).statistic, rtol=1e-9)
+    assert alone > 0.8
+    assert abs(dynamics_study._rank_correlation(a, b, given=cause)) < 0.1
+    assert np.isnan(dynamics_study._rank_correlation(np.ones(5), np.arange(5.0)))
 
 
 def test_the_second_direction_is_orthogonal_and_as_long():
