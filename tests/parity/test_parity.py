@@ -34,14 +34,6 @@ pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
 EMBEDDING, GRADIENT, ROUNDED_RELU, DOUBLE = 1e-5, 1e-4, 2e-2, 1e-10
 BATCHES = 4
 
-# Same code as a shallower variant in the list, so their gradients are not compared again.
-DEEPER = {
-    *("ir100", "ir152", "irse100", "irse152", "adaface_ir50", "adaface_ir101"),
-    *("iresnet34", "iresnet100", "iresnet200", "vit_s", "vit_b"),
-    *("mobilefacenet_112x112_128", "edgeface_s_gamma_05", "edgeface_base"),
-}
-
-
 _IRSE18 = ir.Config(ir.BLOCKS[18], squeeze_excitation=True)
 _SMALL = Architecture(*(partial(ir.IR, _IRSE18), ir.table(_IRSE18), _IRSE18.size, _IRSE18.features))
 # What is compared in float64: every code path once, at its smallest depth.
@@ -59,7 +51,7 @@ class Errors(NamedTuple):
     """Relative errors per image."""
 
     embedding: np.ndarray
-    gradient: np.ndarray | None
+    gradient: np.ndarray
 
 
 def _reference(build) -> torch_models.Reference:
@@ -69,7 +61,7 @@ def _reference(build) -> torch_models.Reference:
         pytest.skip(f"{error.name} is not installed; see the head of this file")
 
 
-def _compare(known, reference, tensors, dtype, *, gradient: bool) -> Errors:
+def _compare(known, reference, tensors, dtype) -> Errors:
     with jax.enable_x64(dtype == np.float64):
         model = convert(
             tensors,
@@ -82,11 +74,10 @@ def _compare(known, reference, tensors, dtype, *, gradient: bool) -> Errors:
     reference.module.to(torch.from_numpy(np.zeros(1, dtype)).dtype)
 
     def torch_side(images, cotangent):
-        x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).requires_grad_(gradient)
+        x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).requires_grad_(True)
         z = reference.module(x)
-        if gradient:
-            z.backward(torch.from_numpy(cotangent))
-        return z.detach().numpy(), x.grad.numpy().transpose(0, 2, 3, 1) if gradient else None
+        z.backward(torch.from_numpy(cotangent))
+        return z.detach().numpy(), x.grad.numpy().transpose(0, 2, 3, 1)
 
     def embed(params, images):
         z = nnx.merge(graph, params)(images)
@@ -97,20 +88,17 @@ def _compare(known, reference, tensors, dtype, *, gradient: bool) -> Errors:
     @jax.jit
     def flax_side(params, images, cotangent):
         z, pull = jax.vjp(lambda x: embed(params, x), images)
-        return z, pull(cotangent)[0] if gradient else None
+        return z, pull(cotangent)[0]
 
-    count = 2 if gradient else 1
     for seed in range(BATCHES):
         random = np.random.default_rng(seed)
-        images = random.uniform(-1, 1, (count, *known.size, 3)).astype(dtype)
-        cotangent = random.normal(size=(count, known.features)).astype(dtype)
+        images = random.uniform(-1, 1, (2, *known.size, 3)).astype(dtype)
+        cotangent = random.normal(size=(2, known.features)).astype(dtype)
         wanted = torch_side(images, cotangent)
         with jax.enable_x64(dtype == np.float64):
             got = flax_side(params, images, cotangent)
-        errors = Errors(
-            _relative(got[0], wanted[0]), _relative(got[1], wanted[1]) if gradient else None
-        )
-        if not gradient or errors.gradient.min() <= GRADIENT:
+        errors = Errors(_relative(got[0], wanted[0]), _relative(got[1], wanted[1]))
+        if errors.gradient.min() <= GRADIENT:
             break
     return errors
 
@@ -140,16 +128,15 @@ def test_converts_exactly_and_agrees_in_float32(name):
         np.testing.assert_array_equal(tensor, tensors[source], err_msg=source, strict=True)
     del model, back
 
-    errors = _compare(known, reference, tensors, np.float32, gradient=name not in DEEPER)
+    errors = _compare(known, reference, tensors, np.float32)
     print(f"| {name} | float32 | {errors.embedding.max():.1e} | {_shown(errors.gradient)} |")
     assert errors.embedding.max() <= EMBEDDING
-    if errors.gradient is not None:
-        assert errors.gradient.min() <= GRADIENT
-        assert errors.gradient.max() <= ROUNDED_RELU
+    assert errors.gradient.min() <= GRADIENT
+    assert errors.gradient.max() <= ROUNDED_RELU
 
 
-def _shown(gradient: np.ndarray | None) -> str:
-    return "not compared" if gradient is None else f"{gradient.min():.1e}, {gradient.max():.1e}"
+def _shown(gradient: np.ndarray) -> str:
+    return f"{gradient.min():.1e}, {gradient.max():.1e}"
 
 
 @pytest.mark.parametrize("name", DOUBLES)
@@ -161,7 +148,7 @@ def test_agrees_in_float64(name, monkeypatch):
     if name.startswith("edgeface"):
         # EdgeNeXt's position code is float32 whatever the network's type; ours has the type's
         monkeypatch.setattr(torch, "float32", torch.float64)
-    errors = _compare(known, reference, tensors, np.float64, gradient=True)
+    errors = _compare(known, reference, tensors, np.float64)
     print(f"| {name} | float64 | {errors.embedding.max():.1e} | {_shown(errors.gradient)} |")
     assert errors.embedding.max() <= DOUBLE
     assert errors.gradient.max() <= DOUBLE
