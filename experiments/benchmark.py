@@ -37,7 +37,7 @@ from ports.convert import export
 from tipim_jax import attack, ensemble, search
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.photos.engine import WEIGHTS
-from tipim_jax.types import Recogniser, Step
+from tipim_jax.types import Recogniser
 
 _MODELS = flags.DEFINE_list(
     "models", ["mobilefacenet_casia", "irse50", "sface+dlib"], "Surrogates; + joins several."
@@ -104,10 +104,6 @@ def inputs(used: Model, count: int, batch: int) -> Inputs:
 Attempt = Callable[[int], np.ndarray]  # steps -> protected images [B,160,160,3]
 
 
-def _nothing(step: Step) -> tuple[()]:
-    return ()
-
-
 def ours(used: Model, given: Inputs, strategy: str, *, views: bool = True) -> Attempt:
     """A JAX implementation; its inputs lie on the device before it is timed."""
     setting = SETTING._replace(search=strategy, diversity="affine" if views else "none")
@@ -122,7 +118,7 @@ def ours(used: Model, given: Inputs, strategy: str, *, views: bool = True) -> At
         state, _ = attack.run(
             *(composed, used.combined.params, keys, state, problem),
             num_steps=steps,
-            record=_nothing,
+            record=attack.nothing,
         )
         return np.asarray(state.image)
 
@@ -326,13 +322,15 @@ def sharding(used: Model, devices: int, steps: int = 3) -> list[dict[str, Any]]:
     params = used.combined.params
     rows = []
     for gamma in (0.0, 1.0):
-        run = partial(attack.run, composed, num_steps=steps, gamma=gamma, record=_nothing)
+        run = partial(attack.run, composed, num_steps=steps, gamma=gamma, record=attack.nothing)
         alone, _ = run(params, keys, attack.initial_state(composed, problem), problem)
         shared = (
             jax.device_put(params, whole),
             *jax.device_put((keys, attack.initial_state(composed, problem), problem), split),
         )
-        lowered = attack.run.lower(composed, *shared, num_steps=steps, gamma=gamma, record=_nothing)
+        lowered = attack.run.lower(
+            composed, *shared, num_steps=steps, gamma=gamma, record=attack.nothing
+        )
         text = _known(lowered.compile().as_text())
         sharded, _ = run(*shared)
         difference = np.abs(np.asarray(sharded.image) - np.asarray(alone.image))

@@ -31,7 +31,7 @@ from tipim_jax.diversity import Diversity
 from tipim_jax.gains import Gain
 from tipim_jax.objectives import Objective, cotangent, squared_distance
 from tipim_jax.search import Context, Search
-from tipim_jax.types import Attack, Choice, Embed, Step
+from tipim_jax.types import Attack, Choice, Embed
 
 UNTARGETED = "_untargeted"
 
@@ -257,14 +257,10 @@ def protect(
         num_steps=method.steps,
         gamma=method.gamma,
         mask=jnp.asarray(mask),
-        record=_nothing,
+        record=attack.nothing,
     )
     rounded = _rounded(method.rounded, state.image, images, problem.epsilon)
     return np.asarray(rounded)[: len(canvases)]
-
-
-def _nothing(step: Step) -> tuple[()]:
-    return ()
 
 
 @partial(jax.jit, static_argnums=0)

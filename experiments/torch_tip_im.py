@@ -63,6 +63,15 @@ def sample_views(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor
     return affine, rotation
 
 
+def _view(images: Tensor, views: torch.Generator | None) -> Tensor:
+    """The images through random maps, both warps of the released code; as they are without `views`."""
+    if views is None:
+        return images
+    for matrix in sample_views(len(images), views):
+        images = _warp(images, matrix)
+    return images
+
+
 def _warp(image: Tensor, matrix: Tensor) -> Tensor:
     grid = F.affine_grid(matrix, list(image.shape), align_corners=False)
     sampled = F.grid_sample(image, grid, align_corners=False)
@@ -95,12 +104,9 @@ def released(
     x, momentum = image.clone(), torch.zeros_like(image)
     for _ in range(steps):
         x = x.detach().requires_grad_(True)
-        seen: Tensor = x
-        if views is not None:
-            for matrix in sample_views(1, views):
-                seen = _warp(seen, matrix)
-        z = embed(seen)
-        proposals, gains = [], []
+        z = embed(_view(x, views))
+        proposals: list[tuple[Tensor, Tensor]] = []
+        gains: list[Tensor] = []
         for target in targets:
             x.grad = None
             loss = ((z - target) ** 2).sum() - ((z - source) ** 2).sum()
@@ -132,16 +138,12 @@ def batched(
     count = len(targets)
     for _ in range(steps):
         x = x.detach().requires_grad_(True)
-        seen: Tensor = x
-        if views is not None:
-            for matrix in sample_views(len(images), views):
-                seen = _warp(seen, matrix)
-        z = embed(seen)
+        z = embed(_view(x, views))
         moved = []
         for target in targets:
             (gradient,) = torch.autograd.grad(z, x, 2 * (source - target), retain_graph=True)
             moved.append(momentum + gradient / gradient.abs().mean((1, 2, 3), keepdim=True))
-        del z, seen
+        del z
         steps_taken = torch.stack(moved)
         with torch.no_grad():
             candidates = _project(x - alpha * steps_taken.sign(), images, epsilon)

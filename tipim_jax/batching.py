@@ -1,6 +1,7 @@
 """Batches of one compiled shape: padding with a mask, and random keys that travel with an image."""
 
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,5 +28,14 @@ def content_key(seed: int, content: bytes, index: int = 0) -> jax.Array:
       content: the photo's bytes.
       index: which face of the photo.
     """
-    digest = int.from_bytes(hashlib.sha256(content).digest()[:4], "big")
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), digest), index)
+    return digest_key(seed, digest(content), index)
+
+
+def digest(content: Any) -> int:
+    """Four bytes of the SHA-256 of bytes or of a contiguous array: what keys know of a photo."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:4], "big")
+
+
+def digest_key(seed: int, content: int, index: int = 0) -> jax.Array:
+    """`content_key` of a photo whose `digest` is known."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), content), index)

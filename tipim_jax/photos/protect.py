@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tipim_jax import metrics
-from tipim_jax.batching import content_key
+from tipim_jax import batching, metrics
 from tipim_jax.photos import engine as engines
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.engine import Engine
@@ -55,11 +54,13 @@ class Work(NamedTuple):
       photo: as read.
       faces: in the order found.
       masks: face -> (mask [160,160,3] in pixel levels, name of its target).
+      digest: of the photo's pixels, for the random keys of its faces.
     """
 
     photo: Photo
     faces: list[Face]
     masks: dict[int, tuple[np.ndarray, str]]
+    digest: int
 
     @property
     def wanted(self) -> list[int]:
@@ -89,7 +90,8 @@ class Attacked(NamedTuple):
 def start(find: Find, photo: Photo, *, largest_only: bool = False) -> Work:
     """A photo with its faces found and aligned."""
     faces = find(photo.pixels)
-    return Work(photo, faces[:1] if largest_only else faces, {})
+    pixels = np.ascontiguousarray(photo.pixels)
+    return Work(photo, faces[:1] if largest_only else faces, {}, batching.digest(pixels))
 
 
 def attack_batch(engine: Engine, batch: Sequence[tuple[Work, int]]) -> Attacked:
@@ -99,7 +101,7 @@ def attack_batch(engine: Engine, batch: Sequence[tuple[Work, int]]) -> Attacked:
         engine,
         [face.canvas for face in faces],
         [face.scale for face in faces],
-        [content_key(engine.settings.seed, work.photo.pixels.tobytes(), i) for work, i in batch],
+        [batching.digest_key(engine.settings.seed, work.digest, i) for work, i in batch],
     )
     for (work, i), mask, target in zip(batch, masks.masks, masks.targets, strict=True):
         work.masks[i] = (mask, engine.target_names[int(target)])
