@@ -31,13 +31,13 @@ def on_canvas(
     down, across = geometry.frame(geometry.CANVAS_LANDMARKS, recogniser.landmarks, recogniser.size)
     shift = torch.tensor(mean, dtype=torch.float32)[:, None, None]
     rows, columns = geometry.as_slice(down), geometry.as_slice(across)
-    down, across = torch.from_numpy(down).float(), torch.from_numpy(across).float()
+    tall, wide = torch.from_numpy(down).float(), torch.from_numpy(across).float()
 
     def embed(canvas: Tensor) -> Tensor:
         if rows is not None and columns is not None:
             crop = canvas[:, :, rows, columns]
         else:
-            crop = torch.einsum("hH,bcHW,wW->bchw", down, canvas, across)
+            crop = torch.einsum("hH,bcHW,wW->bchw", tall, canvas, wide)
         if reverse_channels:
             crop = crop.flip(1)
         z = module((crop - shift) * scale)
