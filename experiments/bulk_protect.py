@@ -55,7 +55,9 @@ _EPSILON = flags.DEFINE_float("epsilon", None, "Hard cap on the change of any pi
 _STEPS = flags.DEFINE_integer("steps", None, "Iterations; of the preset by default.")
 _GAMMA = flags.DEFINE_float("gamma", 0.0, "Batch MMD; masks then depend on their batch.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of all randomness.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces that a device attacks at once.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Faces of a device; as many as pay and fit.")
+_PRECISION = flags.DEFINE_enum("precision", None, presets.PRECISIONS, "Of the surrogates.")
+_SHARD_PARAMS = flags.DEFINE_bool("shard_params", False, "Devices share surrogates, not copy them.")
 _SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers to attack.")
 _TARGETS = flags.DEFINE_string("targets", None, "An .npz of `tipim make-targets`; built in.")
 _FORMAT = flags.DEFINE_string("format", None, "Of outputs; each photo's own by default.")
@@ -70,6 +72,7 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "By default of the 
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "By default of the cluster.")
 _REPORT_SECONDS = flags.DEFINE_float("report_seconds", 30.0, "Between lines and checkpoints.")
 _GRACE_SECONDS = flags.DEFINE_float("grace_seconds", 25.0, "From SIGTERM to the end.")
+_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Figures for TensorBoard too.")
 _PRICE = flags.DEFINE_float("price_per_hour", 0.0, "Of one host, in any currency.")
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
 
@@ -111,6 +114,7 @@ def asked() -> Ask:
         gamma=_GAMMA.value,
         seed=_SEED.value,
         batch_size=_BATCH_SIZE.value,
+        precision=_PRECISION.value,
     )
     if _SHARD_SIZE.value < 1:
         raise ValueError(f"shard_size is {_SHARD_SIZE.value}; give at least 1")
@@ -139,6 +143,8 @@ def config(ask: Ask) -> dict[str, Any]:
         "saving": ask.saving._asdict(),
         "targets": list(record.fingerprints(["targets"], [goals.embeddings]).values()),
         "device": jax.local_devices()[0].device_kind,
+        # where it decides how many faces fit
+        "memory": None if ask.settings.batch_size else engine.memory(jax.local_devices()[0]),
         "versions": versions(),
     }
 
@@ -183,7 +189,10 @@ def tools(ask: Ask) -> Tools:
     """Everything that is loaded and compiled once; all devices of this process attack."""
     # Detection is host work: the accelerators have better things to do.
     detector = jax.device_put(yunet.load(), jax.local_devices(backend="cpu")[0])
-    made = engine.build(ask.surrogates, _goals(ask), ask.settings, jax.local_devices())
+    made = engine.build(
+        *(ask.surrogates, _goals(ask), ask.settings, jax.local_devices()),
+        shard_params=_SHARD_PARAMS.value,
+    )
     judges = [verify.load(name) for name in ask.surrogates]
     return Tools(partial(find_faces.find, detector), made, judges)
 
@@ -233,12 +242,19 @@ def stopping(grace: float) -> threading.Event:
     return stop
 
 
-def reporter(path: Path) -> Callable[[telemetry.Meter], None]:
-    """Prints a line and adds a JSON line."""
+def reporter(path: Path, tensorboard: bool) -> Callable[[telemetry.Meter], None]:
+    """Prints a line and adds a JSON line, and TensorBoard scalars beside it if they are wanted.
+
+    Raises:
+      ValueError: the extra `tensorboard` is not installed.
+    """
+    scalars = telemetry.scalars(path.with_suffix("")) if tensorboard else None
 
     def report(meter: telemetry.Meter) -> None:
         figures = meter.figures()
         telemetry.append(path, figures)
+        if scalars is not None:
+            scalars(meter.before.photos + int(figures["photos"]), figures)
         print(telemetry.line(figures), flush=True)
 
     return report
@@ -279,7 +295,7 @@ def main(_: list[str]) -> None:
         )
         photos = source(ask)
         mine = Mine(Shards(photos.photos, ask.shard_size), *here)
-        report = reporter(telemetry.metrics(ask.workdir, *here))
+        report = reporter(telemetry.metrics(ask.workdir, *here), _TENSORBOARD.value)
         if committed(ask.out, mine.shards)[np.asarray(mine.own, int)].all():
             summary.finish(ask.out, mine.shards, {})  # a killed process may have left that to do
             print("Every photo of this process is done already.")

@@ -183,7 +183,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(str(error)) from error
     recording.save(run.workdir / RECORDING, made)
     if _TENSORBOARD.value:
-        recording.write_scalars(run.workdir / "tensorboard", made)
+        try:
+            recording.write_scalars(run.workdir / "tensorboard", made)
+        except ValueError as error:
+            raise app.UsageError(str(error)) from error
     rows = outcome(name.text, made)
     print(results.save(run.workdir, "outcome", rows, machine=results.machine()))
     parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]

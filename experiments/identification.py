@@ -1,7 +1,7 @@
 """The paper's identification protocol: Rank-N-T and Rank-N-UT of protected probes, on every recogniser.
 
     python -m experiments.identification --data_dir=LFW --protocol=protocol.json \\
-        --flagfile=experiments/configs/table3_mobilefacenet.flags --workdir=results/identification
+        --flagfile=experiments/configs/table3_mobilefacenet_casia.flags --workdir=results/identification
 
 A row is a protection (`experiments.protections` has the grammar of its name): a control, a preset, or any
 method on any source, with the probes it is measured on:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import results
+from tipim_jax import tensorboard
 
 _ABOUT = "about"  # the entry of the file that names axes; no quantity may be called so
 
@@ -67,16 +68,10 @@ def write_scalars(folder: Path, recording: Recording) -> int:
     other axes. Returns how many curves; axes of more than 16 places are left out.
 
     Raises:
-      ImportError: the extra `tensorboard` is not installed.
+      ValueError: the extra `tensorboard` is not installed.
     """
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise ImportError(
-            'TensorBoard scalars need `pip install "tipim-jax[tensorboard]"`'
-        ) from None
     curves = 0
-    with SummaryWriter(str(folder)) as writer:
+    with tensorboard.writer(folder) as writer:
         for name, steps in recording.steps.items():
             values = np.asarray(recording.arrays[name], np.float64)
             if max(values.shape[2:], default=1) > 16:

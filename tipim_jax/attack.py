@@ -47,10 +47,14 @@ def tip_im(
       gain: what the search maximises.
       search: how the target is chosen.
       diversity: the random view whose gradient is taken.
-      chunk: at most this many targets are pulled back or embedded at once; None for all together.
+      chunk: at most this many targets are pulled back or embedded at once, which bounds the memory; None for
+        one on CPUs, whose caches hold no more, and ten elsewhere.
       remat: keep no activations between the forward pass and the pull-backs; every chunk of pull-backs
         repeats the forward pass. For memory, at the cost of time.
     """
+
+    if chunk is None:
+        chunk = 1 if jax.default_backend() == "cpu" else 10
 
     def init(problem: Problem) -> AttackState:
         return AttackState(
@@ -77,9 +81,11 @@ def tip_im(
                 return embed(params, diversity.apply(view, carried(problem, image)))
 
             embedding, pullback = jax.vjp(jax.checkpoint(seen) if remat else seen, state.image)
-            return embedding, lambda cotangents: _mapped(
-                lambda c: pullback(c)[0], cotangents, chunk
-            )
+
+            def pull(cotangents: jax.Array, then: Callable[[jax.Array], Any] = lambda p: p):
+                return _mapped(lambda c: then(pullback(c)[0]), cotangents, chunk)
+
+            return embedding, pull
 
         def propose(gradient: jax.Array) -> tuple[jax.Array, Any]:
             move, new = updates.update(gradient, state.updates)
@@ -116,8 +122,8 @@ def tip_im(
     return Attack(init, update)
 
 
-def _mapped(function: Callable[[jax.Array], jax.Array], rows: jax.Array, chunk: int | None):
-    if chunk is None or chunk >= rows.shape[0]:
+def _mapped(function: Callable[[jax.Array], jax.Array], rows: jax.Array, chunk: int):
+    if chunk >= rows.shape[0]:
         return jax.vmap(function)(rows)
     return lax.map(function, rows, batch_size=chunk)
 

@@ -22,6 +22,7 @@ from tipim_jax.photos.folders import discover, prepare_output
 from tipim_jax.photos.protect import Saving, Tools, protect_photos, versions
 from tipim_jax.photos.results import PhotoResult, RunResult, Timings
 
+GIVEN = ("steps", "gamma", "seed", "batch_size", "precision")  # settings that are options, too
 DONE, PARTLY, FAILED = 0, 1, 2  # exit codes: every photo, some photos, none (or a usage error)
 
 
@@ -107,7 +108,8 @@ def _protect_options(parser: argparse.ArgumentParser) -> None:
     add("--targets", metavar="DIR_OR_NPZ", help="photos you may use as targets, or made targets")
     add("--surrogates", metavar="NAME,…", help=f"made on these ({','.join(zoo.SURROGATES)})")
     add("--seed", type=int, help="of all randomness (0)")
-    add("--batch_size", type=int, help="faces attacked at once (8)")
+    add("--batch_size", type=int, help="faces attacked at once (as many as pay and fit)")
+    add("--precision", choices=presets.PRECISIONS, help="of the surrogates (float32 on CPUs)")
     add("--largest_only", action="store_true", help="protect the largest face of a photo only")
     add("--format", help="jpg, png, webp, tiff, bmp or heic; each photo's own by default")
     add("--quality", type=int, default=95, help="of lossy formats, 1 to 100 (95)")
@@ -120,7 +122,7 @@ def _settings(options: argparse.Namespace) -> presets.Settings:
     settings = presets.PRESETS[options.strength]
     if options.epsilon is not None:
         settings = presets.with_epsilon(settings, options.epsilon)
-    given = {name: getattr(options, name) for name in ("steps", "gamma", "seed", "batch_size")}
+    given = {name: getattr(options, name) for name in GIVEN}
     return presets.check(
         settings._replace(**{name: value for name, value in given.items() if value is not None})
     )
@@ -163,7 +165,7 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
                 bar.clear()
                 _say(_named(result))
     timings = Timings(time.perf_counter() - started, made.compile_seconds, seconds)
-    run = RunResult(tuple(results), tuple(surrogates), settings._asdict(), versions(), timings)
+    run = RunResult(tuple(results), tuple(surrogates), made.settings._asdict(), versions(), timings)
     paths = report.write_report(run, out)
     if options.pictures:
         report.write_pictures(run, out)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from tipim_jax import geometry
 from tipim_jax.types import Embed, PyTree, Recogniser
@@ -26,7 +27,12 @@ def on_canvas(recogniser: Recogniser, size: int = geometry.CANVAS_SIZE) -> Embed
     return lambda params, canvas: recogniser.embed(params, crop(canvas))
 
 
-def combine(recognisers: Sequence[Recogniser], weights: Sequence[float] | None = None) -> Ensemble:
+def combine(
+    recognisers: Sequence[Recogniser],
+    weights: Sequence[float] | None = None,
+    *,
+    in_turn: bool = False,
+) -> Ensemble:
     """Embeddings scaled by √weight and joined end to end.
 
     Squared distances of the joined embedding are then the weighted sum of those of the recognisers, and
@@ -35,6 +41,7 @@ def combine(recognisers: Sequence[Recogniser], weights: Sequence[float] | None =
     Args:
       recognisers: at least one.
       weights: one each, normalised to sum 1; equal by default.
+      in_turn: no recogniser begins before the last one has ended, nor does its pull-back: for memory.
 
     Raises:
       ValueError: for no recogniser, or weights that are not positive or not one each.
@@ -48,7 +55,12 @@ def combine(recognisers: Sequence[Recogniser], weights: Sequence[float] | None =
     embeds = [on_canvas(recogniser) for recogniser in recognisers]
 
     def embed(params: PyTree, canvas: jax.Array) -> jax.Array:
-        parts = [root * f(p, canvas) for root, f, p in zip(roots, embeds, params)]
+        parts = []
+        for root, f, p in zip(roots, embeds, params):
+            part = root * f(p, canvas)
+            if in_turn:
+                part, canvas = lax.optimization_barrier((part, canvas))
+            parts.append(part)
         return jnp.concatenate(parts)
 
     return Ensemble(embed, tuple(recogniser.params for recogniser in recognisers))

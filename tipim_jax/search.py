@@ -32,6 +32,9 @@ VIEWS = 4  # random views over which `reach` averages
 IMAGES_AXIS = "images"  # the name of the batch axis that `attack.run` maps over
 
 
+Pull = Callable[..., Any]
+
+
 class Context(NamedTuple):
     """What a search may look at and call in one step of one image.
 
@@ -39,7 +42,8 @@ class Context(NamedTuple):
       key, step: randomness of this step; [] its number from 0.
       state, problem: where the attack is; what it was given.
       embedding: [D] of this step's view of the image.
-      pull: cotangents [K,D] -> their pull-backs [K,H,W,C] through this step's view.
+      pull: cotangents [K,D] -> their pull-backs [K,H,W,C] through this step's view; with a second argument,
+        what that function makes of each of them, and the pull-backs themselves are not kept.
       look: key -> (embedding [D], pull) of another random view of the image.
       extra: [H,W,C] gradient that all targets share (naturalness).
       propose: gradient [H,W,C] -> (image [H,W,C], state of the updates) after a step along it.
@@ -52,8 +56,8 @@ class Context(NamedTuple):
     state: AttackState
     problem: Problem
     embedding: jax.Array
-    pull: Callable[[jax.Array], jax.Array]
-    look: Callable[[jax.Array], tuple[jax.Array, Callable[[jax.Array], jax.Array]]]
+    pull: Pull
+    look: Callable[[jax.Array], tuple[jax.Array, Pull]]
     extra: jax.Array
     propose: Callable[[jax.Array], tuple[jax.Array, Any]]
     embed: Callable[[jax.Array], jax.Array]
@@ -172,16 +176,14 @@ def reach(views: int = VIEWS, *, norm: str = "linf") -> Search:
         problem, image = context.problem, context.state.image
         directions = -_cotangents(context, problem.targets)
 
+        def gained(pulled: jax.Array) -> jax.Array:
+            budget = jnp.abs(pulled * problem.epsilon)
+            dual = jnp.sum(budget) if norm == "linf" else jnp.sqrt(image.size * jnp.sum(budget**2))
+            return dual + jnp.sum(pulled * (problem.image - image))
+
         def scores(key: jax.Array) -> jax.Array:
             embedding, pull = context.look(key)
-            pulled = pull(directions)
-            budget = jnp.abs(pulled * problem.epsilon)
-            if norm == "linf":
-                gained = jnp.sum(budget, axis=(1, 2, 3))
-            else:
-                gained = jnp.sqrt(image.size * jnp.sum(budget**2, axis=(1, 2, 3)))
-            back = jnp.sum(pulled * (problem.image - image), axis=(1, 2, 3))
-            return directions @ embedding + back + gained
+            return directions @ embedding + pull(directions, gained)
 
         # One view at a time: the search is rare, the memory of its pull-backs is what limits a batch.
         gains = jnp.mean(lax.map(scores, jax.random.split(context.key, views)), axis=0)

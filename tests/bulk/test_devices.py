@@ -3,7 +3,11 @@
 import os
 import re
 
+import jax
+import numpy as np
+
 from tests.bulk import world
+from tipim_jax.photos import engine
 
 COLLECTIVES = re.compile(
     r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
@@ -27,3 +31,41 @@ def test_eight_devices_give_the_bytes_of_one_and_no_collective(undisturbed, tmp_
     hlo = (tmp_path / "hlo.txt").read_text()
     assert "num_partitions=8" in hlo
     assert COLLECTIVES.findall(hlo) == []
+
+
+def on_four_with_shares(folder):
+    """Parameters shared out over the devices, and names of programs."""
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    devices = jax.local_devices()
+    whole, shared = (world.small_engine(4, shard_params=sharded) for sharded in (False, True))
+    rng = np.random.default_rng(0)
+    canvases = list(rng.integers(0, 256, (7, 160, 160, 3)).astype(np.float32))
+    keys = list(jax.random.split(jax.random.key(1), 7))
+    masks = [engine.protect(used, canvases, [1.0] * 7, keys).masks for used in (whole, shared)]
+    assert np.abs(masks[0]).max() > 1
+    np.testing.assert_array_equal(*masks)
+    for name, leaf in shared.params[0].items():
+        (share,) = {shard.data.size for shard in leaf.addressable_shards}
+        assert share == leaf.size // 4, name
+    sizes = [used.program.memory_analysis().argument_size_in_bytes for used in (whole, shared)]
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(whole.params))
+    assert sizes[0] - sizes[1] == parameters * 3 // 4
+    assert COLLECTIVES.findall(whole.program.as_text()) == []
+    assert set(COLLECTIVES.findall(shared.program.as_text())) == {"all-gather"}
+    # Gathered in the loop over steps, not kept through it.
+    assert re.search(
+        r"%(wide\.)?region\S*.*\{(?:(?!\n\}).)*all-gather", shared.program.as_text(), re.S
+    )
+    names = {
+        engine._program_name(["a"], [1.0], (3, 12), world.SETTINGS, engine._mesh(part), False)
+        for part in (devices[:1], devices[1:2], devices)
+    }
+    assert len(names) == 3  # a program kept by one process is not loaded for the devices of another
+    (folder / "done").touch()
+
+
+def test_shared_out_parameters_give_the_same_bytes(tmp_path):
+    process = world.start(on_four_with_shares, tmp_path)
+    process.join(120)
+    assert process.exitcode == 0
+    assert (tmp_path / "done").exists()

@@ -1,6 +1,7 @@
 """Shards partition the photos, whoever does them; a source names and reads every photo once."""
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from array_record.python import array_record_module
 
 from experiments import identity_folder
+from tests import events
 from tests.bulk import world
 from tipim_jax.bulk import places, record, retry, sources, telemetry, work
 from tipim_jax.bulk.rows import Counts
@@ -195,3 +197,20 @@ def test_figures_and_costs(tmp_path):
     assert both["photos_per_second"] == 1.0
     # two machines at 3.6 an hour, 100 s each, for 100 photos
     assert both["cost_per_million_photos"] == pytest.approx(2 * 0.1 / 100 * 1e6)
+
+
+def test_figures_are_scalars_over_the_photos_done(tmp_path):
+    write = telemetry.scalars(tmp_path / "scalars")
+    write(32, {"faces_per_second": 1.5, "quarantined": 2})
+    write(64, {"faces_per_second": 2.5, "quarantined": 3})
+    (file,) = (tmp_path / "scalars").iterdir()
+    expected = {
+        ("faces_per_second", 32): 1.5,
+        ("faces_per_second", 64): 2.5,
+        ("quarantined", 32): 2,
+        ("quarantined", 64): 3,
+    }
+    deadline = time.monotonic() + 10  # a thread writes
+    while len(events.scalars(file)) < len(expected) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert events.scalars(file) == expected

@@ -65,7 +65,7 @@ def find(pixels: np.ndarray) -> list[Face]:
 
 
 @cache
-def small_engine(devices: int) -> engine.Engine:
+def small_engine(devices: int, *, shard_params: bool = False) -> engine.Engine:
     targets = np.random.default_rng(3).normal(size=(TARGETS, 12)).astype(np.float32)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     names = tuple(f"virtual {i}" for i in range(TARGETS))
@@ -77,6 +77,7 @@ def small_engine(devices: int) -> engine.Engine:
         SETTINGS,
         jax.local_devices()[:devices],
         composed=light,
+        shard_params=shard_params,
     )
 
 

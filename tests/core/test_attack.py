@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import footprint
 from tipim_jax import attack, batching, constraints, naturalness, search, updates
+from tipim_jax.types import l2_normalise
 
 STEPS = {"fgsm": 1}
 FIXED = ("fgsm", "pgd", "mim", "dim")
@@ -120,8 +122,34 @@ def test_second_call_does_not_compile(world, caplog):
 @pytest.mark.parametrize("name", ["tip-im", "first-order"])
 def test_chunks_of_targets_change_nothing(world, name):
     whole = world.run(world.method(name), world.problem())
-    in_threes = world.method(name, chunk=3)  # of 4 targets: a remainder of one
-    same(world.run(in_threes, world.problem()), whole)
+    for chunk in (3, 4):  # of 4 targets: a remainder of one, and all together
+        same(world.run(world.method(name, chunk=chunk), world.problem()), whole)
+
+
+def test_chunks_bound_the_memory():
+    def embed(params, image):
+        x = image[None]
+        for kernel in params:
+            x = jax.nn.relu(
+                jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", None, None, NHWC)
+            )
+        return l2_normalise(x.mean((0, 1, 2)))
+
+    NHWC = ("NHWC", "HWIO", "NHWC")
+    params = [jnp.ones((3, 3, *io)) for io in ((3, 24), (24, 24), (24, 24))]
+
+    def temporary(targets, **options):
+        method = attack.tip_im(embed, updates.mi_fgsm(0.25), **options)
+        problem = jax.eval_shape(
+            lambda i, t: attack.prepare(embed, params, i, t, jnp.asarray(12.0)),
+            jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32),
+            jax.ShapeDtypeStruct((targets, 24), jnp.float32),
+        )
+        return footprint.temporary(method, params, problem)
+
+    assert temporary(20, chunk=20) > 2.5 * temporary(5, chunk=20)
+    assert temporary(20, chunk=5) < 1.3 * temporary(5, chunk=5)
+    assert temporary(20, chunk=1) < temporary(20, chunk=5) < temporary(20, chunk=20) / 2
 
 
 @pytest.mark.usefixtures("x64", "quick_compile")

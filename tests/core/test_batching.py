@@ -3,6 +3,7 @@
 import hashlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,3 +35,37 @@ def test_keys_follow_the_content():
         str(i).encode() for i in range(100) if hashlib.sha256(str(i).encode()).digest()[0] > 250
     )
     assert len(data(0, high)) == 2
+
+
+def products(size: int) -> jax.stages.Compiled:
+    """Takes, returns and keeps in between a few arrays of [size, 1000], beside a large one."""
+    images = jax.ShapeDtypeStruct((size, 1000), jnp.float32)
+    weights = jax.ShapeDtypeStruct((1000, 1000), jnp.float32)
+    return jax.jit(lambda x, w: jnp.sin(x @ w) @ w).lower(images, weights).compile()
+
+
+def test_memory_counts_arguments_results_and_what_is_between():
+    weights = 1000 * 1000 * 4
+    assert batching.memory(products(8)) >= weights + 2 * 8 * 1000 * 4
+    assert batching.memory(products(64)) - batching.memory(products(8)) >= 2 * 56 * 1000 * 4
+
+
+@pytest.mark.parametrize("fitting", [1, 2, 16, 64])
+def test_the_largest_batch_that_fits(fitting):
+    limit = batching.memory(products(fitting))
+    tried = []
+
+    def compiled(size):
+        tried.append(size)
+        return products(size)
+
+    size, program = batching.largest(compiled, 64, limit)
+    assert size == fitting
+    assert batching.memory(program) == limit  # twice as many would not fit
+    assert program.args_info[0][0].shape == (fitting, 1000)
+    assert len(tried) <= 3
+
+
+def test_nothing_fits():
+    with pytest.raises(ValueError, match=r"a single face takes 0\.0 GiB and 0\.0 GiB may be used"):
+        batching.largest(products, 64, 1000)

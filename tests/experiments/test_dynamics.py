@@ -12,6 +12,7 @@ from scipy import stats
 
 from experiments import dynamics_study, optimisers, recording, views, watching
 from experiments.recording import Recording
+from tests import events
 from tipim_jax import probes
 
 IMAGES, STEPS = 5, 6
@@ -70,9 +71,6 @@ def test_quantiles_leave_out_what_was_not_measured():
 
 
 def test_scalars_are_medians_over_images(made, tmp_path):
-    event_pb2 = pytest.importorskip(
-        "tensorboardX.proto.event_pb2", reason="needs the extra `tensorboard`"
-    )
     small = made._replace(
         arrays={k: made.arrays[k] for k in ("loss", "predicted", "mask_power")},
         steps={k: made.steps[k] for k in ("loss", "predicted", "mask_power")},
@@ -81,25 +79,12 @@ def test_scalars_are_medians_over_images(made, tmp_path):
     small = small._replace(arrays={**small.arrays, "mask_power": wide})
     assert recording.write_scalars(tmp_path, small) == 3
     (file,) = tmp_path.iterdir()
-    found = {}
-    for record in framed(file.read_bytes()):
-        event = event_pb2.Event.FromString(record)
-        for value in event.summary.value:
-            found[value.tag, event.step] = value.simple_value
+    found = events.scalars(file)
     assert len(found) == 3 * STEPS
     loss, predicted = made.arrays["loss"], made.arrays["predicted"]
     assert found["loss", 4] == pytest.approx(np.median(loss[:, 2]), rel=1e-6)
     expected = np.median(predicted[:, 5, 1])
     assert found["predicted/there", 10] == pytest.approx(expected, rel=1e-6)
-
-
-def framed(content: bytes):
-    """The records of a TFRecord file: length (8 bytes), checksum (4), the record, checksum (4)."""
-    at = 0
-    while at < len(content):
-        length = int.from_bytes(content[at : at + 8], "little")
-        yield content[at + 12 : at + 12 + length]
-        at += 16 + length
 
 
 def test_every_kind_of_quantity_has_a_picture(made):

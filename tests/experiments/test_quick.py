@@ -2,11 +2,15 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from experiments import cells
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
@@ -36,13 +40,12 @@ def shared(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_quick(name: str, tmp_path: Path, shared: Path):
-    figure, result = RUNS[name]
-    arguments = [f"--workdir={tmp_path / 'work'}", "--quick"]
+def started(name: str, folder: Path, shared: Path) -> subprocess.Popen:
+    """The launch with --quick, its results in `folder / "work"`."""
+    arguments = [f"--workdir={folder / 'work'}", "--quick"]
     if name not in NO_CACHE:
         arguments.append(f"--cache={shared / 'faces'}")
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", f"experiments.{name}", *arguments],
         cwd=ROOT,
         env={
@@ -50,12 +53,55 @@ def test_quick(name: str, tmp_path: Path, shared: Path):
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # more is compiled than computed
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
             **os.environ,
-            "TIPIM_MODELS": str(tmp_path / "models"),
+            "TIPIM_MODELS": str(folder / "models"),
         },
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert re.search(figure, done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_quick(name: str, tmp_path: Path, shared: Path):
+    figure, result = RUNS[name]
+    process = started(name, tmp_path, shared)
+    out, err = process.communicate()
+    assert process.returncode == 0, err[-2000:]
+    assert re.search(figure, out.strip().splitlines()[-1])
     assert (tmp_path / "work" / result).is_file()
+
+
+def cells_of(folder: Path) -> list[str]:
+    """The cells that the runs in a folder computed, in order."""
+    log = folder / "work" / cells.LOG
+    return [line.split("\t")[0] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def results_of(folder: Path) -> dict[str, bytes]:
+    files = [path for path in (folder / "work").rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in files
+        if path.name != cells.LOG and not path.name.endswith(".part")  # times, and what was cut off
+    }
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, shared: Path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    out, err = started("identification", whole, shared).communicate()
+    assert results_of(whole), err[-2000:]
+
+    process = started("identification", killed, shared)
+    while process.poll() is None and len(cells_of(killed)) < 4:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    half = cells_of(killed)
+    assert 4 <= len(half) < len(cells_of(whole))
+
+    again, _ = started("identification", killed, shared).communicate()
+    assert again.replace(str(killed), str(whole)) == out
+    assert cells_of(killed)[: len(half)] == half
+    assert sorted(cells_of(killed)) == sorted(cells_of(whole))  # each of them once
+    assert results_of(killed) == results_of(whole)

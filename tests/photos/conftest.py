@@ -76,7 +76,9 @@ def prepared(cache):
             with _locked(cache / "compile"):
                 programs[key] = build(surrogates, goals, settings)
         joined = jnp.asarray(goals.joined(surrogates, weights))
-        return programs[key]._replace(settings=s, target_names=goals.names, targets=joined)
+        made = programs[key]
+        s = s._replace(batch_size=made.settings.batch_size, precision=made.settings.precision)
+        return made._replace(settings=s, target_names=goals.names, targets=joined)
 
     def once(name):
         if name not in loaded:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tipim_jax import tensorboard
 from tipim_jax.bulk.rows import Counts
 
 
@@ -126,6 +127,24 @@ def append(path: Path, figures: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"time": time.time(), **figures}) + "\n")
+
+
+def scalars(folder: Path) -> Callable[[int, dict[str, float]], None]:
+    """Writes figures as TensorBoard scalars over the photos done: (photos, figures) -> None.
+
+    Args:
+      folder: where the event files go.
+
+    Raises:
+      ValueError: the extra `tensorboard` is not installed.
+    """
+    writer = tensorboard.writer(folder)
+
+    def write(photos: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, photos)
+
+    return write
 
 
 def overall(paths: Iterable[Path], price_per_hour: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """From aligned faces to masks: everything that is loaded and compiled once and used for every batch."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -27,6 +30,9 @@ from tipim_jax.types import Attack, Embed, PyTree, Recogniser
 # (dlib's embeddings of any two faces have cosines above 0.7).
 WEIGHTS = {"dlib": 4.0}
 FACES = "faces"  # the mesh axis that the faces of a batch are spread over
+MOST_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results.md)
+MOST = 64  # the same elsewhere; photos in flight on a host grow with it
+SHARE = 0.8  # of a device's memory that the program may take
 
 
 class Masks(NamedTuple):
@@ -47,7 +53,7 @@ class Engine(NamedTuple):
     """A compiled attack.
 
     Attributes:
-      settings: what it was built for.
+      settings: what it was built for, with the batch size and the precision that were chosen.
       surrogates: names of the recognisers that the masks are made on.
       target_names: [T].
       targets: [T,D] embeddings, joined as the ensemble joins them.
@@ -69,6 +75,7 @@ class Engine(NamedTuple):
     @property
     def capacity(self) -> int:
         """Faces of a full batch."""
+        assert self.settings.batch_size is not None
         return self.settings.batch_size * self.mesh.size
 
 
@@ -89,6 +96,8 @@ def build(
     targets: Targets,
     settings: Settings,
     devices: Sequence[jax.Device] | None = None,
+    *,
+    shard_params: bool = False,
 ) -> Engine:
     """Loads the surrogates and compiles the attack for full batches, or takes both from `programs`.
 
@@ -96,46 +105,86 @@ def build(
       surrogates: names of the recognisers.
       targets: that cover them.
       settings: of the attack.
-      devices: as for `compiled`.
+      devices, shard_params: as for `compiled`.
 
     Raises:
-      ValueError: a surrogate is unknown or absent, or the targets do not cover it.
+      ValueError: a surrogate is unknown or absent, the targets do not cover it, or nothing fits the device.
     """
     models = [zoo.fingerprint(name) for name in surrogates]
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
     joined = targets.joined(surrogates, weights)
     mesh = _mesh(devices)
-    arrays = programs.digest(models)
-    compiled_for = settings._replace(level=0, epsilon=0, seed=0)
-    # Of several processes each has devices of its own, and a program belongs to its devices.
-    used = [device.id for device in mesh.devices.flat]
-    name = programs.digest(models, weights, joined.shape, compiled_for, used)
+    settings = settings._replace(precision=settings.precision or _usual_precision(mesh))
+    arrays = programs.digest(models, settings.precision)
+    name = _program_name(models, weights, joined.shape, settings, mesh, shard_params)
     started = time.perf_counter()
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(programs.load, name)
         params, program = programs.load_arrays(arrays), loading.result()
     if params is not None and program is not None:
-        goals, params = jax.device_put((jnp.asarray(joined), params), NamedSharding(mesh, P()))
+        placed = jax.device_put(params, _placement(params, mesh, shard_params))
+        goals = jax.device_put(jnp.asarray(joined), NamedSharding(mesh, P()))
+        batch = program.args_info[0][_CANVASES].shape[0] // mesh.size
         return Engine(
-            settings,
+            settings._replace(batch_size=batch),
             tuple(surrogates),
             targets.names,
             goals,
-            params,
+            placed,
             mesh,
             program,
             time.perf_counter() - started,
         )
-    recognisers = [zoo.load(name) for name in surrogates]
+    recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
     with programs.compiled_anew():
-        made = compiled(recognisers, weights, targets.names, joined, settings, devices)
+        made = compiled(
+            *(recognisers, weights, targets.names, joined, settings, devices),
+            shard_params=shard_params,
+        )
     programs.save_arrays(arrays, made.params)
     programs.save(name, made.program)
     return made
 
 
+def _program_name(
+    models: Sequence[str],
+    weights: Sequence[float],
+    shape: tuple[int, ...],
+    settings: Settings,
+    mesh: Mesh,
+    shard_params: bool,
+) -> str:
+    """Under which a program is kept: whatever decides its code or its place."""
+    compiled_for = settings._replace(level=0, epsilon=0, seed=0)  # the rest are its arguments
+    # Of several processes each has devices of its own, and a program belongs to its devices.
+    used = [device.id for device in mesh.devices.flat]
+    return programs.digest(models, weights, shape, compiled_for, used, shard_params, _usable(mesh))
+
+
 def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
     return Mesh(np.asarray(devices or jax.local_devices()[:1]), (FACES,))
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
+
+
+def _usual_precision(mesh: Mesh) -> str:
+    return "float32" if _on_cpu(mesh) else "bfloat16"
+
+
+def _usable(mesh: Mesh) -> int:
+    """Bytes that a program may take on each device."""
+    return int(SHARE * memory(mesh.devices.flat[0]))
+
+
+def memory(device: jax.Device) -> int:
+    """Bytes of a device; CPU devices share the machine's."""
+    known = device.memory_stats() or {}
+    if "bytes_limit" in known:
+        return int(known["bytes_limit"])
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine // jax.local_device_count(device.platform)
 
 
 def compiled(
@@ -147,6 +196,7 @@ def compiled(
     devices: Sequence[jax.Device] | None = None,
     *,
     composed: Callable[[Embed, Settings], Attack] = compose,
+    shard_params: bool = False,
 ) -> Engine:
     """The engine of any recognisers.
 
@@ -154,49 +204,107 @@ def compiled(
     the same bytes whichever of the devices made it, and however many there are.
 
     Args:
-      recognisers: the surrogates.
+      recognisers: the surrogates, computing in what `settings` say or by their own choice.
       weights: one each.
       target_names: [T].
       targets: [T,D] embeddings, joined as `ensemble.combine` joins them.
-      settings: of the attack; its batch size is that of one device.
+      settings: of the attack; its batch size is that of one device, and where it is None it becomes the largest
+        that pays and whose program fits the device.
       devices: of this process, the first one by default.
       composed: the attack.
+      shard_params: every device keeps only its share of the parameters and gathers a surrogate's whole when it
+        is used: for surrogates too large to have on every device. The bytes stay the same.
+
+    Raises:
+      ValueError: not even a single face fits the device.
     """
-    combined = ensemble.combine(recognisers, weights)
-    method = composed(combined.embed, settings)
     mesh = _mesh(devices)
+    settings = settings._replace(precision=settings.precision or _usual_precision(mesh))
+    placement = _placement([r.params for r in recognisers], mesh, shard_params)
+    if shard_params:
+        recognisers = [
+            r._replace(embed=_gathering(r.embed, shares))
+            for r, shares in zip(recognisers, placement)
+        ]
+    combined = ensemble.combine(recognisers, weights, in_turn=shard_params)
+    method = composed(combined.embed, settings)
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
-    params = jax.device_put(combined.params, everywhere)
+    params = jax.device_put(combined.params, tuple(placement))
     joined = jax.device_put(jnp.asarray(targets), everywhere)
     started = time.perf_counter()
+    shardings = (tuple(placement), everywhere, everywhere, spread, spread, spread, spread)
     run = jax.jit(
         jax.shard_map(
             partial(_masks, combined.embed, method, settings),
             mesh=mesh,
-            in_specs=(P(), P(), P(), P(FACES), P(FACES), P(FACES), P(FACES)),
+            in_specs=jax.tree.map(lambda sharding: sharding.spec, shardings),
             out_specs=P(FACES),
             check_vma=False,
         ),
-        in_shardings=(everywhere,) * 3 + (spread,) * 4,
+        in_shardings=shardings,
     )
-    size, count = CANVAS_SIZE, settings.batch_size * mesh.size
-    faces = (
-        jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
-        jax.ShapeDtypeStruct((count, size, size), jnp.float32),
-        jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
-        jax.ShapeDtypeStruct((count,), bool),
-    )
-    program = run.lower(params, joined, _strength(settings), *faces).compile()
+
+    def program(batch: int) -> jax.stages.Compiled:
+        size, count = CANVAS_SIZE, batch * mesh.size
+        faces = (
+            jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
+            jax.ShapeDtypeStruct((count, size, size), jnp.float32),
+            jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
+            jax.ShapeDtypeStruct((count,), bool),
+        )
+        return run.lower(params, joined, _strength(settings), *faces).compile()
+
+    most = MOST_ON_CPU if _on_cpu(mesh) else MOST
+    batch = settings.batch_size
+    if batch is None:
+        batch, made = batching.largest(program, most, _usable(mesh))
+    else:
+        made = program(batch)
     return Engine(
-        settings,
+        settings._replace(batch_size=batch),
         tuple(recogniser.name for recogniser in recognisers),
         target_names,
         joined,
         params,
         mesh,
-        program,
+        made,
         time.perf_counter() - started,
     )
+
+
+_WHOLE = "whole"  # the name of gathered parameters
+_CANVASES = 3  # the place of the canvases among the arguments of a program
+
+
+def _placement(params: PyTree, mesh: Mesh, sharded: bool) -> PyTree:
+    """Where every parameter lies: whole on every device, or shared out along an axis that can be."""
+
+    def spec(leaf: Any) -> P:
+        axes = [i for i, size in enumerate(leaf.shape) if size and size % mesh.size == 0]
+        if not sharded or not axes:
+            return P()
+        axis = max(axes, key=lambda i: leaf.shape[i])
+        return P(*[FACES if i == axis else None for i in range(leaf.ndim)])
+
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), params)
+
+
+def _gathering(embed: Embed, placement: PyTree) -> Embed:
+    """`embed` for shared-out parameters: gathered for its forward pass, and again for its pull-backs."""
+
+    def whole(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
+        if FACES not in sharding.spec:
+            return leaf
+        axis = sharding.spec.index(FACES)
+        return checkpoint_name(lax.all_gather(leaf, FACES, axis=axis, tiled=True), _WHOLE)
+
+    def gathered(params: PyTree, canvas: jax.Array) -> jax.Array:
+        # Tied to the image, or XLA would gather once and keep everything through all steps.
+        params, canvas = lax.optimization_barrier((params, canvas))
+        return embed(jax.tree.map(whole, params, placement), canvas)
+
+    kept = jax.checkpoint_policies.save_anything_except_these_names(_WHOLE)
+    return jax.checkpoint(gathered, policy=kept)
 
 
 def _strength(settings: Settings) -> np.ndarray:

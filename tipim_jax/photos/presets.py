@@ -16,7 +16,9 @@ class Settings(NamedTuple):
       repel: weight of moving away from the source against moving towards the target.
       gamma: weight of the batch MMD; results then depend on the other faces of the batch.
       seed: of all randomness.
-      batch_size: faces that are attacked at once.
+      batch_size: faces that a device attacks at once; None for as many as pay and fit.
+      precision: what the surrogates compute in, one of `PRECISIONS`; None for float32 on CPUs and bfloat16
+        elsewhere. Masks and steps are float32 in any case.
     """
 
     level: float
@@ -27,9 +29,11 @@ class Settings(NamedTuple):
     repel: float = 1.0
     gamma: float = 0.0
     seed: int = 0
-    batch_size: int = 8
+    batch_size: int | None = None
+    precision: str | None = None
 
 
+PRECISIONS = ("float32", "bfloat16")
 PRESETS = {
     "low": Settings(level=6.5, epsilon=10.0),
     "medium": Settings(level=10.5, epsilon=17.0),
@@ -52,7 +56,7 @@ def check(settings: Settings) -> Settings:
         raise ValueError(f"steps is {s.steps}; give at least 1")
     if not (math.isfinite(s.gamma) and s.gamma >= 0):
         raise ValueError(f"gamma is {s.gamma:g}; give 0 or more")
-    if s.batch_size < 1:
+    if s.batch_size is not None and s.batch_size < 1:
         raise ValueError(f"batch_size is {s.batch_size}; give at least 1")
     if not 0 <= s.seed < 2**32:
         raise ValueError(f"seed is {s.seed}; give a whole number from 0 to 4294967295")

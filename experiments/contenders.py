@@ -1,0 +1,167 @@
+"""Four implementations of TIP-IM on the same images: (a) and (b) in PyTorch, (c) and (d) ours.
+
+(a) has the released structure: batch 1, weights that require gradients, T retained backward passes, T
+candidate forwards; (b) is the same with frozen weights, batched as well as PyTorch can; (c) is ours with
+the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with
+random affine views unless said otherwise.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import methods
+from ports import architectures, random_weights, zoo
+from ports.architectures import ARCHITECTURES
+from ports.card import OwnFile
+from ports.convert import export
+from tipim_jax import attack, ensemble, search
+from tipim_jax.geometry import CANVAS_SIZE
+from tipim_jax.photos.engine import WEIGHTS
+from tipim_jax.types import Recogniser
+
+SETTING = methods.Setting()
+# Architecture of a model that need not be registered here.
+NETWORKS = {"mobilefacenet_casia": "mobilefacenet_112x96_128", "irse50": "irse50"}
+IMPLEMENTATIONS = {
+    "a": "PyTorch, released structure",
+    "b": "PyTorch, frozen and batched",
+    "c": "ours, exhaustive",
+    "d": "ours, default",
+}
+
+
+class Model(NamedTuple):
+    """A surrogate or several: for JAX, and per recogniser what its PyTorch twin is filled with."""
+
+    name: str
+    combined: ensemble.Ensemble
+    weights: list[float]
+    parts: list[tuple[Recogniser, str, dict[str, np.ndarray]]]  # architecture, source tensors
+
+
+def model(name: str) -> Model:
+    """Loads `a+b`; networks that are not here get random weights."""
+    parts = []
+    for part in name.split("+"):
+        try:
+            card, network = zoo.network(part)
+        except ValueError:
+            if part not in NETWORKS:
+                raise
+            card = zoo.card(part, NETWORKS[part], OwnFile("random weights", ""), "none")
+            network = random_weights.network(architectures.abstract(NETWORKS[part]))
+        tensors = export(network, ARCHITECTURES[card.architecture].table)
+        parts.append((zoo.ready(card, network), card.architecture, tensors))
+    weights = [WEIGHTS.get(part, 1.0) for part in name.split("+")]
+    return Model(name, ensemble.combine([part[0] for part in parts], weights), weights, parts)
+
+
+class Inputs(NamedTuple):
+    """images: [B,160,160,3]; targets: [T,D] unit norm."""
+
+    images: np.ndarray
+    targets: np.ndarray
+
+
+def inputs(used: Model, count: int, batch: int) -> Inputs:
+    """Seeded images, smooth enough to look like photos to a network, and targets of others like them."""
+    random = np.random.default_rng(0)
+    coarse = random.uniform(0, 255, (batch + count, 20, 20, 3)).astype(np.float32)
+    images = np.asarray(
+        jax.image.resize(coarse, (len(coarse), CANVAS_SIZE, CANVAS_SIZE, 3), "linear")
+    )
+    embed = jax.jit(used.combined.embed)
+    targets = np.stack([embed(used.combined.params, image) for image in images[batch:]])
+    return Inputs(np.rint(images[:batch]), targets)
+
+
+Attempt = Callable[[int], np.ndarray]  # steps -> protected images [B,160,160,3]
+
+
+def ours(used: Model, given: Inputs, strategy: str, *, views: bool = True) -> Attempt:
+    """A JAX implementation; its inputs lie on the device before it is timed."""
+    setting = SETTING._replace(search=strategy, diversity="affine" if views else "none")
+    composed = methods.compose("tip_im", used.combined.embed, setting).attack
+    problem = attack.prepare(
+        *used.combined, given.images, given.targets, jnp.asarray(SETTING.epsilon)
+    )
+    keys = jax.random.split(jax.random.key(0), len(given.images))
+
+    def attempt(steps: int) -> np.ndarray:
+        state = attack.initial_state(composed, problem)
+        state, _ = attack.run(
+            *(composed, used.combined.params, keys, state, problem),
+            num_steps=steps,
+            record=attack.nothing,
+        )
+        return np.asarray(state.image)
+
+    return attempt
+
+
+def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) -> Attempt:
+    """A PyTorch implementation: `structure` is "released" or "batched"."""
+    import torch
+
+    from experiments import torch_tip_im
+    from tests.parity.torch_models import REFERENCES
+
+    embeds = []
+    for recogniser, architecture, tensors in used.parts:
+        reference = REFERENCES[architecture]()
+        reference.load(tensors)
+        reference.module.requires_grad_(structure == "released")
+        usual = ARCHITECTURES[architecture]
+        embeds.append(
+            torch_tip_im.on_canvas(
+                *(reference.module, recogniser, usual.mean, usual.scale, usual.channels == "BGR")
+            )
+        )
+    images = torch.from_numpy(given.images.transpose(0, 3, 1, 2).copy())
+    targets = torch.tensor(given.targets)
+
+    def attempt(steps: int) -> np.ndarray:
+        generator = torch.Generator().manual_seed(0) if views else None
+        together = 1 if structure == "released" else len(images)
+        made = [
+            getattr(torch_tip_im, structure)(
+                *(torch_tip_im.joined(embeds, used.weights), part, targets),
+                epsilon=SETTING.epsilon,
+                alpha=SETTING.alpha,
+                steps=steps,
+                views=generator,
+            )
+            for part in images.split(together)
+        ]
+        return torch.cat(made).detach().numpy().transpose(0, 2, 3, 1)
+
+    return attempt
+
+
+def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> Attempt:
+    """One of `IMPLEMENTATIONS`, ready to run on these images."""
+    if name in ("a", "b"):
+        return theirs(used, given, structure={"a": "released", "b": "batched"}[name], views=views)
+    return ours(used, given, {"c": "exhaustive", "d": "default"}[name], views=views)
+
+
+def passes(name: str, targets: int, steps: int) -> tuple[float, float]:
+    """Forward passes and pull-backs of one image over all steps (the table of `tipim_jax.search`)."""
+    if name == "d":
+        return steps + search.VIEWS, steps + search.VIEWS * targets
+    return steps * (1 + targets), steps * targets
+
+
+def first_steps(used: Model, targets: int = 10, steps: int = 5) -> float:
+    """Share of pixels on which (a) and (c) agree after some steps without random views.
+
+    Sign steps make a pixel whose gradient rounds to the other side of zero differ by whole steps.
+    """
+    given = inputs(used, targets, 1)
+    released = contender("a", used, given, views=False)(steps)
+    exhaustive = contender("c", used, given, views=False)(steps)
+    return float(np.mean(np.abs(released - exhaustive) < 1e-3))

@@ -1,0 +1,201 @@
+"""Which layout convolutions like, and what a step of the attack costs beside its network passes.
+
+    python -m experiments.layouts --workdir=results/layouts
+
+The first table times the convolutions that face networks are made of, by themselves and with their pull-back
+to the image, in NHWC, which the ports are written in, and in NCHW, PyTorch's; the second times the passes of
+whole networks and the steps of an attack on them, whose difference is what views, updates and projection
+take. All in turns, medians; GFLOP/s stand beside the machine's matrix-product rate in the same run. On GPU
+and TPU XLA assigns layouts itself, whatever the program says. Networks that are not here get random weights.
+Needs the extra `parity`. --quick times one small network and the smallest convolution.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jax import lax
+
+from experiments import contenders, machine, methods, results
+from experiments.contenders import SETTING, Model
+from ports.layers import convolution, depthwise
+from tipim_jax import attack
+
+_MODELS = flags.DEFINE_list("models", ["mobilefacenet_casia", "sface", "dlib", "irse50"], "Which.")
+_BATCH = flags.DEFINE_integer("batch", 8, "Images at once.")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed turns.")
+_WORKDIR = flags.DEFINE_string("workdir", "results/layouts", "Where results go.")
+_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
+
+STEPS = 6  # of an attack, beyond the first
+
+
+class Shape(NamedTuple):
+    """A convolution with padding that keeps the size: `size` × `size` × `inputs` -> `outputs`."""
+
+    kernel: int
+    size: int
+    inputs: int
+    outputs: int
+    groups: int = 1
+
+    @property
+    def name(self) -> str:
+        kind = "depthwise " if self.groups > 1 else ""
+        k, s = self.kernel, self.size
+        return f"{kind}{k}×{k}, {s}×{s}, {self.inputs} → {self.outputs}"
+
+    @property
+    def flops(self) -> float:
+        """Of one image, forward."""
+        taps = self.kernel**2 * self.inputs // self.groups
+        return 2.0 * self.size**2 * taps * self.outputs
+
+
+SHAPES = (  # smallest last
+    Shape(3, 112, 64, 64),
+    Shape(3, 56, 64, 64),
+    Shape(3, 28, 128, 128),
+    Shape(3, 14, 256, 256),
+    Shape(1, 56, 64, 128),
+    Shape(1, 14, 256, 512),
+    Shape(3, 56, 128, 128, groups=128),
+    Shape(3, 7, 512, 512),
+)
+
+
+def variants(shape: Shape) -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
+    """The same convolution in XLA's two layouts, and as the ports compute it: (images, kernel) -> images."""
+
+    def plain(order: str, kernels: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            *(x, kernel, (1, 1), "SAME", None, None, (order, kernels, order)),
+            feature_group_count=shape.groups,
+        )
+
+    pads = ((shape.kernel // 2,) * 2,) * 2
+
+    def ported(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if shape.groups > 1:
+            return depthwise(x, kernel[:, :, 0], 1, pads)
+        return x @ kernel[0, 0] if shape.kernel == 1 else convolution(x, kernel, 1, pads)
+
+    return {
+        "NHWC": partial(plain, "NHWC", "HWIO"),
+        "NCHW": partial(plain, "NCHW", "OIHW"),
+        "ports": ported,
+    }
+
+
+def medians(calls: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
+    """Seconds of each call, in turns after a first one that does not count."""
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return {name: float(np.median(seconds)) for name, seconds in times.items()}
+
+
+def with_pull_back(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """(x, …, cotangent) -> the pull-back to x, the forward pass included."""
+    return lambda x, *rest: jax.vjp(lambda x: function(x, *rest[:-1]), x)[1](rest[-1])[0]
+
+
+def compare(shape: Shape, batch: int, rounds: int) -> dict[str, Any]:
+    """A row: milliseconds an image of the forward pass and of both passes, in every layout."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(batch, shape.size, shape.size, shape.inputs)).astype(np.float32)
+    fan_in = (shape.kernel, shape.kernel, shape.inputs // shape.groups)
+    kernel = random.normal(size=(*fan_in, shape.outputs)).astype(np.float32)
+    calls: dict[Any, Callable[[], Any]] = {}
+    for layout, function in variants(shape).items():
+        swapped = layout == "NCHW"
+        x = jnp.asarray(images.transpose(0, 3, 1, 2) if swapped else images)
+        k = jnp.asarray(kernel.transpose(3, 2, 0, 1) if swapped else kernel)
+        c = function(x, k)
+        calls[layout, "forward"] = partial(jax.jit(function), x, k)
+        calls[layout, "both"] = partial(jax.jit(with_pull_back(function)), x, k, c)
+    timed = medians(calls, rounds)
+    row: dict[str, Any] = {"convolution": shape.name, "GFLOP forward": shape.flops / 1e9}
+    for (layout, part), seconds in timed.items():
+        row[f"{layout} {part}, ms"] = 1e3 * seconds / batch
+    row["ports both, GFLOP/s"] = 2 * shape.flops * batch / timed["ports", "both"] / 1e9
+    return row
+
+
+def steps(used: Model, batch: int, rounds: int) -> dict[str, Any]:
+    """A row: milliseconds an image of a forward pass, of both passes, and of a step of the attack."""
+    given = contenders.inputs(used, 1, batch)
+    images, embed = jnp.asarray(given.images), used.combined.embed
+    forward = jax.vmap(lambda image, params: embed(params, image), (0, None))
+    params = used.combined.params
+    cotangent = jnp.ones_like(forward(images, params))
+    # A step of one forward pass and one pull-back, as all but the first are by default.
+    method = methods.compose("tip_im", embed, SETTING._replace(search="nearest")).attack
+    problem = attack.prepare(embed, params, images, given.targets, jnp.asarray(SETTING.epsilon))
+    keys = jax.random.split(jax.random.key(0), batch)
+
+    def attacked(count: int) -> Any:
+        state = attack.initial_state(method, problem)
+        return attack.run(
+            method, params, keys, state, problem, num_steps=count, record=attack.nothing
+        )
+
+    timed = medians(
+        {
+            "forward": partial(jax.jit(forward), images, params),
+            "both": partial(jax.jit(with_pull_back(forward)), images, params, cotangent),
+            "one": partial(attacked, 1),
+            "more": partial(attacked, 1 + STEPS),
+        },
+        rounds,
+    )
+    one, back = machine.flops(used.combined)
+    step = (timed["more"] - timed["one"]) / STEPS
+    rate = (one + back) * batch / timed["both"] / 1e9
+    return {
+        "model": used.name,
+        "GFLOP of both passes": (one + back) / 1e9,
+        "forward, ms": 1e3 * timed["forward"] / batch,
+        "both passes, ms": 1e3 * timed["both"] / batch,
+        "a step, ms": 1e3 * step / batch,
+        "passes' share of a step": timed["both"] / step,
+        "both passes, GFLOP/s": rate,
+    }
+
+
+def measured(names: Sequence[str], shapes: Sequence[Shape], batch: int, rounds: int) -> Any:
+    """Both tables and the matrix-product rate, GFLOP/s."""
+    rate = machine.matrix_rate()
+    convolutions = [compare(shape, batch, rounds) for shape in shapes]
+    passes = [steps(contenders.model(name), batch, rounds) for name in names]
+    for row in passes:
+        row["of the matrix-product rate"] = row["both passes, GFLOP/s"] / rate
+    return convolutions, passes, rate
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    quick = _QUICK.value
+    names = ["mobilefacenet_casia"] if quick else _MODELS.value
+    batch, rounds = (2, 1) if quick else (_BATCH.value, _ROUNDS.value)
+    folder = results.prepare(_WORKDIR.value, {"batch": batch, "rounds": rounds})
+    convolutions, passes, rate = measured(names, SHAPES[-1:] if quick else SHAPES, batch, rounds)
+    about = {"matrix product GFLOP/s": rate, "machine": results.machine()}
+    print(results.save(folder, "convolutions", convolutions, **about))
+    print(results.save(folder, "steps", passes, **about))
+    share = passes[0]["of the matrix-product rate"]
+    print(f"{names[0]}: both passes at {share:.0%} of the matrix-product rate")
+
+
+if __name__ == "__main__":
+    app.run(main)
