@@ -48,13 +48,10 @@ def tip_im(
       search: how the target is chosen.
       diversity: the random view whose gradient is taken.
       chunk: at most this many targets are pulled back or embedded at once, which bounds the memory; None for
-        one on CPUs, whose caches hold no more, and ten elsewhere.
+        ten, and on CPUs, whose caches hold no more, for so many that eight images are worked on at once.
       remat: keep no activations between the forward pass and the pull-backs; every chunk of pull-backs
         repeats the forward pass. For memory, at the cost of time.
     """
-
-    if chunk is None:
-        chunk = 1 if jax.default_backend() == "cpu" else 10
 
     def init(problem: Problem) -> AttackState:
         return AttackState(
@@ -73,6 +70,7 @@ def tip_im(
         extra: tuple[jax.Array, jax.Array],
     ) -> tuple[AttackState, Step]:
         view_key, search_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        together = _usual_chunk() if chunk is None else chunk
 
         def look(key: jax.Array):
             view = diversity.sample(key)
@@ -83,7 +81,7 @@ def tip_im(
             embedding, pullback = jax.vjp(jax.checkpoint(seen) if remat else seen, state.image)
 
             def pull(cotangents: jax.Array, then: Callable[[jax.Array], Any] = lambda p: p):
-                return _mapped(lambda c: then(pullback(c)[0]), cotangents, chunk)
+                return _mapped(lambda c: then(pullback(c)[0]), cotangents, together)
 
             return embedding, pull
 
@@ -106,7 +104,7 @@ def tip_im(
                 extra=natural_gradient,
                 propose=propose,
                 embed=lambda images: _mapped(
-                    lambda image: embed(params, carried(problem, image)), images, chunk
+                    lambda image: embed(params, carried(problem, image)), images, together
                 ),
                 objective=objective,
                 gain=gain,
@@ -120,6 +118,12 @@ def tip_im(
         return after, Step(state, after, choice, embedding, losses + natural, natural)
 
     return Attack(init, update)
+
+
+def _usual_chunk() -> int:
+    if jax.default_backend() == "cpu":
+        return max(1, 8 // lax.axis_size(IMAGES_AXIS))
+    return 10
 
 
 def _mapped(function: Callable[[jax.Array], jax.Array], rows: jax.Array, chunk: int):

@@ -14,6 +14,7 @@ from experiments import cells
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
+    "ahead": (r"1 faces of a .*% of the memory, collectives: none", "programs.md"),
     "make_protocol": (r"read back 5 gallery photos", "verification.json"),
     "calibrate": (r"accuracy of sface: [01]\.\d+", "calibration.json"),
     "identification": (r"mim: Rank-1-UT [01]\.\d+ on dlib", "identification.md"),
@@ -31,7 +32,7 @@ RUNS = {
 }
 
 
-NO_CACHE = ("bulk_measure", "bulk_protect", "convert_weights", "make_protocol")
+NO_CACHE = ("ahead", "bulk_measure", "bulk_protect", "convert_weights", "make_protocol")
 
 
 @pytest.fixture(scope="session")

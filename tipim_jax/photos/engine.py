@@ -79,8 +79,8 @@ class Engine(NamedTuple):
         return self.settings.batch_size * self.mesh.size
 
 
-def compose(embed: Embed, settings: Settings) -> Attack:
-    """The attack of `tipim protect`: TIP-IM with reach search and random views."""
+def compose(embed: Embed, settings: Settings, chunk: int | None = None) -> Attack:
+    """The attack of `tipim protect`: TIP-IM with reach search, random views; `chunk` as in `attack.tip_im`."""
     return attack.tip_im(
         embed,
         updates.mi_fgsm(settings.travel / settings.steps),
@@ -88,6 +88,7 @@ def compose(embed: Embed, settings: Settings) -> Attack:
         objective=Objective(repel=settings.repel),
         search=search.default(),
         diversity=diversity.with_swapped_channels(diversity.affine()),
+        chunk=chunk,
     )
 
 
@@ -220,7 +221,54 @@ def compiled(
     """
     mesh = _mesh(devices)
     settings = settings._replace(precision=settings.precision or _usual_precision(mesh))
-    placement = _placement([r.params for r in recognisers], mesh, shard_params)
+    started = time.perf_counter()
+    batch, program, placement = compiled_for(
+        *(recognisers, weights, targets.shape, settings, mesh),
+        composed=composed,
+        shard_params=shard_params,
+        limit=_usable(mesh),
+    )
+    return Engine(
+        settings._replace(batch_size=batch),
+        tuple(recogniser.name for recogniser in recognisers),
+        target_names,
+        jax.device_put(jnp.asarray(targets), NamedSharding(mesh, P())),
+        jax.device_put(tuple(recogniser.params for recogniser in recognisers), placement),
+        mesh,
+        program,
+        time.perf_counter() - started,
+    )
+
+
+def compiled_for(
+    recognisers: Sequence[Recogniser],
+    weights: Sequence[float],
+    targets: tuple[int, ...],
+    settings: Settings,
+    mesh: Mesh,
+    *,
+    composed: Callable[[Embed, Settings], Attack] = compose,
+    shard_params: bool = False,
+    limit: int,
+) -> tuple[int, jax.stages.Compiled, PyTree]:
+    """Compiles the attack for devices that need not be here; arguments as for `compiled`.
+
+    Args:
+      targets: their shape.
+      mesh: the devices along `FACES`.
+      limit: bytes that the program may take on each, if the settings leave the batch size open.
+
+    Returns:
+      The faces of a device, the program, and where its parameters have to lie.
+
+    Raises:
+      ValueError: not even a single face fits a device.
+    """
+    params = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        tuple(r.params for r in recognisers),
+    )
+    placement = _placement(params, mesh, shard_params)
     if shard_params:
         recognisers = [
             r._replace(embed=_gathering(r.embed, shares))
@@ -229,10 +277,7 @@ def compiled(
     combined = ensemble.combine(recognisers, weights, in_turn=shard_params)
     method = composed(combined.embed, settings)
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
-    params = jax.device_put(combined.params, tuple(placement))
-    joined = jax.device_put(jnp.asarray(targets), everywhere)
-    started = time.perf_counter()
-    shardings = (tuple(placement), everywhere, everywhere, spread, spread, spread, spread)
+    shardings = (placement, everywhere, everywhere, spread, spread, spread, spread)
     run = jax.jit(
         jax.shard_map(
             partial(_masks, combined.embed, method, settings),
@@ -252,24 +297,13 @@ def compiled(
             jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
             jax.ShapeDtypeStruct((count,), bool),
         )
-        return run.lower(params, joined, _strength(settings), *faces).compile()
+        goals = jax.ShapeDtypeStruct(targets, jnp.float32)
+        return run.lower(params, goals, _strength(settings), *faces).compile()
 
+    if settings.batch_size is not None:
+        return settings.batch_size, program(settings.batch_size), placement
     most = MOST_ON_CPU if _on_cpu(mesh) else MOST
-    batch = settings.batch_size
-    if batch is None:
-        batch, made = batching.largest(program, most, _usable(mesh))
-    else:
-        made = program(batch)
-    return Engine(
-        settings._replace(batch_size=batch),
-        tuple(recogniser.name for recogniser in recognisers),
-        target_names,
-        joined,
-        params,
-        mesh,
-        made,
-        time.perf_counter() - started,
-    )
+    return *batching.largest(program, most, limit), placement
 
 
 _WHOLE = "whole"  # the name of gathered parameters

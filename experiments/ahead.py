@@ -1,0 +1,246 @@
+"""Compiles the attack of `tipim protect` for TPUs that are not here, and reads what the compiler says of it.
+
+    python -m experiments.ahead --libtpu=libtpu/libtpu.so --workdir=results/ahead
+
+`pip download --no-deps libtpu` fetches the compiler, a wheel that `unzip` opens; it needs no TPU. Nothing is
+run: operations, bytes moved, memory, layouts and collectives are the compiler's own account of the scheduled
+program for --topology. The first table is one pass of the surrogates on a batch, with the time that the
+arithmetic and the memory traffic take at the chip's peak rates, whichever is longer; from it and the passes
+of a face follow faces per second that no run on the chip can exceed. The second is the whole program for
+several batch sizes, the third the batch that fits, the fourth what sharing out the parameters does to the
+memory. --topology=here compiles for the devices of this machine, whose rates are not known, without libtpu.
+--quick does that for one small batch.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments import machine, results, sharding
+from ports import zoo
+from tipim_jax import batching, ensemble, search
+from tipim_jax.geometry import CANVAS_SIZE
+from tipim_jax.photos import engine, presets, targets
+from tipim_jax.photos.presets import Settings
+from tipim_jax.types import Recogniser
+
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "As JAX names slices; or `here`.")
+_LIBTPU = flags.DEFINE_string("libtpu", None, "The file libtpu.so.")
+_SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers to attack.")
+_STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
+_BATCHES = flags.DEFINE_list("batches", ["8", "32", "64"], "Faces of a device.")
+_WORKDIR = flags.DEFINE_string("workdir", "results/ahead", "Where results go.")
+_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
+
+HERE = "here"
+CHUNK = 10  # targets at once, as `attack.tip_im` chooses on a TPU
+
+
+class Chip(NamedTuple):
+    """What its maker states: dense bfloat16 FLOP/s, bytes/s and bytes of its memory."""
+
+    rate: float
+    bandwidth: float
+    memory: int
+
+
+CHIPS = {
+    "v5e": Chip(197e12, 819e9, 16 << 30),
+    "v5p": Chip(459e12, 2765e9, 95 << 30),
+    "v6e": Chip(918e12, 1640e9, 32 << 30),
+}
+
+
+def slice_of(topology: str, libtpu: str | None) -> Mesh:
+    """The devices of a slice, none of which need exist.
+
+    Raises:
+      ValueError: there is no libtpu, or it does not know the topology.
+    """
+    if topology == HERE:
+        return Mesh(np.asarray(jax.local_devices()), (engine.FACES,))
+    if libtpu is None or not os.path.isfile(libtpu):
+        raise ValueError(
+            "--libtpu names no file; run `pip download --no-deps libtpu`, unzip it, and give libtpu.so"
+        )
+    os.environ |= {"TPU_LIBRARY_PATH": libtpu, "TPU_SKIP_MDS_QUERY": "1"}
+    from jax.experimental import topologies
+
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except (RuntimeError, jax.errors.JaxRuntimeError) as error:
+        raise ValueError(f"libtpu knows no topology {topology!r}; try v5e:2x2") from error
+    return Mesh(np.asarray(described.devices).reshape(-1), (engine.FACES,))
+
+
+def compiled_pass(
+    used: ensemble.Ensemble, mesh: Mesh, batch: int, *, back: bool
+) -> jax.stages.Compiled:
+    """A forward pass of `batch` faces on every device, with the pull-back to the canvas if asked for."""
+    spread, everywhere = NamedSharding(mesh, P(engine.FACES)), NamedSharding(mesh, P())
+    images = jax.ShapeDtypeStruct((batch * mesh.size, CANVAS_SIZE, CANVAS_SIZE, 3), jnp.float32)
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), used.params)
+    forward = jax.vmap(used.embed, (None, 0))
+    cotangents = jax.eval_shape(forward, params, images)
+
+    def both(params: Any, images: jax.Array, cotangents: jax.Array) -> jax.Array:
+        return jax.vjp(partial(forward, params), images)[1](cotangents)[0]
+
+    function: Callable[..., Any] = both if back else forward
+    arguments = (params, images, cotangents)[: 3 if back else 2]
+    shardings = (everywhere, spread, spread)[: len(arguments)]
+    return jax.jit(function, in_shardings=shardings).lower(*arguments).compile()
+
+
+class Cost(NamedTuple):
+    """Of one face: floating-point operations, and bytes read and written."""
+
+    flops: float
+    bytes: float
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.flops - other.flops, self.bytes - other.bytes)
+
+    def seconds(self, chip: Chip) -> float:
+        """At the chip's peak rates, arithmetic and traffic overlapped."""
+        return max(self.flops / chip.rate, self.bytes / chip.bandwidth)
+
+
+def cost(program: jax.stages.Compiled, batch: int) -> Cost:
+    """A face's share of a program without loops."""
+    known = machine.known(program.cost_analysis())
+    return Cost(known["flops"] / batch, known["bytes accessed"] / batch)
+
+
+def passes(
+    recognisers: Sequence[Recogniser], mesh: Mesh, batch: int, chip: Chip | None, settings: Settings
+) -> list[dict[str, Any]]:
+    """A row for each surrogate and one for all: a face's forward pass and pull-back."""
+    rows = []
+    groups = [[r] for r in recognisers] + ([list(recognisers)] if len(recognisers) > 1 else [])
+    for group in groups:
+        used = ensemble.combine(group)
+        forward = cost(compiled_pass(used, mesh, batch, back=False), batch)
+        back = cost(compiled_pass(used, mesh, batch, back=True), batch) - forward
+        row: dict[str, Any] = {"surrogates": " + ".join(r.name for r in group)}
+        for name, one in (("forward", forward), ("pull-back", back)):
+            row |= {f"GFLOP {name}": one.flops / 1e9, f"MB {name}": one.bytes / 1e6}
+            if chip:
+                row[f"µs {name}"] = 1e6 * one.seconds(chip)
+        if chip:
+            views, count = search.VIEWS, len(targets.built_in().names)
+            face = (settings.steps + views) * forward.seconds(chip)
+            face += (settings.steps + views * count) * back.seconds(chip)
+            row["faces/s at most"] = 1 / face
+        rows.append(row)
+    return rows
+
+
+def program(
+    recognisers: Sequence[Recogniser],
+    mesh: Mesh,
+    settings: Settings,
+    limit: int,
+    *,
+    shard_params: bool = False,
+) -> tuple[int, jax.stages.Compiled]:
+    """The whole attack: faces of a device, and its program."""
+    names = [r.name for r in recognisers]
+    weights = [engine.WEIGHTS.get(name, 1.0) for name in names]
+    goals = targets.built_in().joined(names, weights)
+    batch, made, _ = engine.compiled_for(
+        *(recognisers, weights, goals.shape, settings, mesh),
+        composed=partial(engine.compose, chunk=CHUNK),
+        shard_params=shard_params,
+        limit=limit,
+    )
+    return batch, made
+
+
+def account(batch: int, made: jax.stages.Compiled, limit: int) -> dict[str, Any]:
+    """A row: what the compiler says of a program."""
+    known = machine.known(made.memory_analysis())
+    return {
+        "faces of a device": batch,
+        "arguments, MiB": round(known.argument_size_in_bytes / 2**20),
+        "between, MiB": round(known.temp_size_in_bytes / 2**20),
+        "share of what may be used": batching.memory(made) / limit,
+        "collectives": sharding.collectives(made),
+    }
+
+
+def convolutions(made: jax.stages.Compiled) -> dict[str, int]:
+    """Layouts that the compiler gave to the results of convolutions, minor to major, and how often."""
+    found: dict[str, int] = {}
+    for order in re.findall(
+        r"= \w+\[[\d,]+\]\{([\d,]+)[^ ]* convolution\(", machine.known(made.as_text())
+    ):
+        found[order] = found.get(order, 0) + 1
+    return found
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    jax.config.update("jax_platforms", "cpu")  # arrays that describe the program live here
+    quick = _QUICK.value
+    topology = HERE if quick else _TOPOLOGY.value
+    try:
+        mesh = slice_of(topology, _LIBTPU.value)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    chip = CHIPS.get(topology.partition(":")[0])
+    settings = presets.PRESETS[_STRENGTH.value]._replace(precision="bfloat16")
+    surrogates = _SURROGATES.value
+    batches = [int(b) for b in _BATCHES.value]
+    if quick:
+        settings = settings._replace(steps=1, precision="float32")
+        surrogates, batches = ["sface"], [1]
+    recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
+    device = mesh.devices.flat[0]
+    limit = int(engine.SHARE * (chip.memory if chip else engine.memory(device)))
+    folder = results.prepare(
+        _WORKDIR.value,
+        {"topology": topology, "surrogates": surrogates, "batches": batches, **settings._asdict()},
+    )
+    about = {"device": device.device_kind, "devices": mesh.size}
+    print(
+        results.save(
+            folder, "passes", passes(recognisers, mesh, max(batches), chip, settings), **about
+        )
+    )
+    rows = []
+    for batch in batches:
+        made = program(recognisers, mesh, settings._replace(batch_size=batch), limit)[1]
+        rows.append(account(batch, made, limit))
+    print(results.save(folder, "programs", rows, **about))
+    last = rows[-1]
+    if not quick:
+        fitting = account(*program(recognisers, mesh, settings, limit), limit)
+        one = settings._replace(batch_size=batches[0])
+        shared = [
+            {"parameters": name}
+            | account(*program(recognisers, mesh, one, limit, shard_params=sharded), limit)
+            for name, sharded in (("whole", False), ("shared out", True))
+        ]
+        print(results.save(folder, "fitting", [fitting], **about))
+        print(results.save(folder, "parameters", shared, **about))
+        both = compiled_pass(ensemble.combine(recognisers), mesh, batches[0], back=True)
+        print(f"layouts of convolutions, minor axis first: {convolutions(both)}")
+    print(
+        f"{last['faces of a device']} faces of a {device.device_kind}: "
+        f"{last['share of what may be used']:.1%} of the memory, collectives: {last['collectives']}"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)
