@@ -4,12 +4,11 @@
 
 `pip download --no-deps libtpu` fetches the compiler, a wheel that `unzip` opens; it needs no TPU. Nothing is
 run: operations, bytes moved, memory, layouts and collectives are the compiler's own account of the scheduled
-program for --topology. The first table is one pass of the surrogates on a batch, with the time that the
-arithmetic and the memory traffic take at the chip's peak rates, whichever is longer; from it and the passes
-of a face follow faces per second that no run on the chip can exceed. The second is the whole program for
-several batch sizes, the third the batch that fits, the fourth what sharing out the parameters does to the
-memory. --topology=here compiles for the devices of this machine, whose rates are not known, without libtpu.
---quick does that for one small batch.
+program for --topology. The first table is one pass of the surrogates on a batch, with the longer of the
+times that its arithmetic and the bytes that XLA counts (fusions' operands and results, wherever they lie) take
+at the chip's peak rates, and what follows for faces per second. The second is the whole program, with
+its parameters on every device and shared out; it takes minutes to compile. --topology=here compiles for the
+devices of this machine, whose rates are not known, without libtpu. --quick does that for one face.
 """
 
 import os
@@ -37,7 +36,8 @@ _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "As JAX names slices; or 
 _LIBTPU = flags.DEFINE_string("libtpu", None, "The file libtpu.so.")
 _SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers to attack.")
 _STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
-_BATCHES = flags.DEFINE_list("batches", ["8", "32", "64"], "Faces of a device.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Faces of a device.")
+_PASSES_ONLY = flags.DEFINE_bool("passes_only", False, "Not the whole program.")
 _WORKDIR = flags.DEFINE_string("workdir", "results/ahead", "Where results go.")
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
 
@@ -140,7 +140,7 @@ def passes(
             views, count = search.VIEWS, len(targets.built_in().names)
             face = (settings.steps + views) * forward.seconds(chip)
             face += (settings.steps + views * count) * back.seconds(chip)
-            row["faces/s at most"] = 1 / face
+            row["faces/s by that"] = 1 / face
         rows.append(row)
     return rows
 
@@ -200,45 +200,33 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(str(error)) from error
     chip = CHIPS.get(topology.partition(":")[0])
     settings = presets.PRESETS[_STRENGTH.value]._replace(precision="bfloat16")
-    surrogates = _SURROGATES.value
-    batches = [int(b) for b in _BATCHES.value]
+    surrogates, batch = _SURROGATES.value, _BATCH_SIZE.value
     if quick:
         settings = settings._replace(steps=1, precision="float32")
-        surrogates, batches = ["sface"], [1]
+        surrogates, batch = ["sface"], 1
+    settings = settings._replace(batch_size=batch)
     recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
     device = mesh.devices.flat[0]
     limit = int(engine.SHARE * (chip.memory if chip else engine.memory(device)))
     folder = results.prepare(
-        _WORKDIR.value,
-        {"topology": topology, "surrogates": surrogates, "batches": batches, **settings._asdict()},
+        _WORKDIR.value, {"topology": topology, "surrogates": surrogates, **settings._asdict()}
     )
     about = {"device": device.device_kind, "devices": mesh.size}
+    rows = passes(recognisers, mesh, batch, chip, settings)
+    print(results.save(folder, "passes", rows, **about))
+    both = compiled_pass(ensemble.combine(recognisers), mesh, batch, back=True)
+    print(f"layouts of convolutions, minor axis first: {convolutions(both)}")
+    if _PASSES_ONLY.value:
+        return
+    whole = [
+        {"parameters": name}
+        | account(*program(recognisers, mesh, settings, limit, shard_params=shared), limit)
+        for name, shared in (("on every device", False), ("shared out", True))[: 1 if quick else 2]
+    ]
+    print(results.save(folder, "programs", whole, **about))
     print(
-        results.save(
-            folder, "passes", passes(recognisers, mesh, max(batches), chip, settings), **about
-        )
-    )
-    rows = []
-    for batch in batches:
-        made = program(recognisers, mesh, settings._replace(batch_size=batch), limit)[1]
-        rows.append(account(batch, made, limit))
-    print(results.save(folder, "programs", rows, **about))
-    last = rows[-1]
-    if not quick:
-        fitting = account(*program(recognisers, mesh, settings, limit), limit)
-        one = settings._replace(batch_size=batches[0])
-        shared = [
-            {"parameters": name}
-            | account(*program(recognisers, mesh, one, limit, shard_params=sharded), limit)
-            for name, sharded in (("whole", False), ("shared out", True))
-        ]
-        print(results.save(folder, "fitting", [fitting], **about))
-        print(results.save(folder, "parameters", shared, **about))
-        both = compiled_pass(ensemble.combine(recognisers), mesh, batches[0], back=True)
-        print(f"layouts of convolutions, minor axis first: {convolutions(both)}")
-    print(
-        f"{last['faces of a device']} faces of a {device.device_kind}: "
-        f"{last['share of what may be used']:.1%} of the memory, collectives: {last['collectives']}"
+        f"{batch} faces of a {device.device_kind}: {whole[0]['share of what may be used']:.1%} "
+        f"of the memory, collectives: {whole[0]['collectives']}"
     )
 
 

@@ -282,7 +282,7 @@ def main(argv: list[str]) -> None:
     if not quick:
         plot(rows, folder / "benchmark.png")
         measured = kept(
-            folder / "memory.json", lambda: footprint.rows(contenders.model(names[0]).combined)
+            folder / "cell-memory.json", lambda: footprint.rows(contenders.model(names[0]).combined)
         )
         print(results.save(folder, "memory", measured))
     if _DATA_DIR.value and not quick:

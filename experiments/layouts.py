@@ -2,12 +2,12 @@
 
     python -m experiments.layouts --workdir=results/layouts
 
-The first table times the convolutions that face networks are made of, by themselves and with their pull-back
-to the image, in NHWC, which the ports are written in, and in NCHW, PyTorch's; the second times the passes of
-whole networks and the steps of an attack on them, whose difference is what views, updates and projection
-take. All in turns, medians; GFLOP/s stand beside the machine's matrix-product rate in the same run. On GPU
-and TPU XLA assigns layouts itself, whatever the program says. Networks that are not here get random weights.
-Needs the extra `parity`. --quick times one small network and the smallest convolution.
+The first table times the convolutions that face networks are made of, and their pull-backs to the image, in
+NHWC, which the ports are written in, and in NCHW, PyTorch's; the second times the passes of whole networks
+and the steps of an attack on them, whose difference is what views, updates and projection take. All in turns,
+medians; GFLOP/s stand beside the machine's matrix-product rate in the same run. On GPU and TPU XLA assigns
+layouts itself, whatever the program says (`experiments.ahead` shows which). Networks that are not here get
+random weights. Needs the extra `parity`. --quick times one small network and the smallest convolution.
 """
 
 import time
@@ -110,7 +110,7 @@ def with_pull_back(function: Callable[..., jax.Array]) -> Callable[..., jax.Arra
 
 
 def compare(shape: Shape, batch: int, rounds: int) -> dict[str, Any]:
-    """A row: milliseconds an image of the forward pass and of both passes, in every layout."""
+    """A row: milliseconds an image of the convolution and of its pull-back, in every layout."""
     random = np.random.default_rng(0)
     images = random.normal(size=(batch, shape.size, shape.size, shape.inputs)).astype(np.float32)
     fan_in = (shape.kernel, shape.kernel, shape.inputs // shape.groups)
@@ -122,12 +122,14 @@ def compare(shape: Shape, batch: int, rounds: int) -> dict[str, Any]:
         k = jnp.asarray(kernel.transpose(3, 2, 0, 1) if swapped else kernel)
         c = function(x, k)
         calls[layout, "forward"] = partial(jax.jit(function), x, k)
-        calls[layout, "both"] = partial(jax.jit(with_pull_back(function)), x, k, c)
+        # A convolution is linear: its pull-back needs no forward pass, and none is compiled.
+        calls[layout, "pull-back"] = partial(jax.jit(with_pull_back(function)), x, k, c)
     timed = medians(calls, rounds)
     row: dict[str, Any] = {"convolution": shape.name, "GFLOP forward": shape.flops / 1e9}
     for (layout, part), seconds in timed.items():
         row[f"{layout} {part}, ms"] = 1e3 * seconds / batch
-    row["ports both, GFLOP/s"] = 2 * shape.flops * batch / timed["ports", "both"] / 1e9
+    for part in ("forward", "pull-back"):
+        row[f"ports {part}, GFLOP/s"] = shape.flops * batch / timed["ports", part] / 1e9
     return row
 
 
