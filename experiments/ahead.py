@@ -6,8 +6,9 @@
 run: operations, bytes moved, memory, layouts and collectives are the compiler's own account of the scheduled
 program for --topology. The first table is one pass of the surrogates on a batch, with the longer of the
 times that its arithmetic and the bytes that XLA counts (fusions' operands and results, wherever they lie) take
-at the chip's peak rates, and what follows for faces per second. The second is the whole program, with
-its parameters on every device and shared out; it takes minutes to compile. --topology=here compiles for the
+at the chip's peak rates, and what follows for faces per second. The second is the convolutions of
+`experiments.layouts`, the third the whole program, with its parameters on every device and shared out; it
+takes minutes to compile. --topology=here compiles for the
 devices of this machine, whose rates are not known, without libtpu. --quick does that for one face.
 """
 
@@ -24,7 +25,7 @@ from absl import app, flags
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments import machine, results, sharding
+from experiments import convolutions, machine, results, sharding
 from ports import zoo
 from tipim_jax import batching, ensemble, search
 from tipim_jax.geometry import CANVAS_SIZE
@@ -72,7 +73,11 @@ def slice_of(topology: str, libtpu: str | None) -> Mesh:
         raise ValueError(
             "--libtpu names no file; run `pip download --no-deps libtpu`, unzip it, and give libtpu.so"
         )
-    os.environ |= {"TPU_LIBRARY_PATH": libtpu, "TPU_SKIP_MDS_QUERY": "1"}
+    os.environ |= {
+        "TPU_LIBRARY_PATH": libtpu,
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
     from jax.experimental import topologies
 
     try:
@@ -145,6 +150,33 @@ def passes(
     return rows
 
 
+def estimated(shape: convolutions.Shape, mesh: Mesh, batch: int) -> dict[str, Any]:
+    """A row: MB of one image, and microseconds by XLA's estimate, of a convolution in every layout."""
+    spread, everywhere = NamedSharding(mesh, P(engine.FACES)), NamedSharding(mesh, P())
+    row: dict[str, Any] = {"convolution": shape.name}
+    for layout, function in convolutions.variants(shape).items():
+        images = (batch * mesh.size, shape.size, shape.size, shape.inputs)
+        kernel = (shape.kernel, shape.kernel, shape.inputs // shape.groups, shape.outputs)
+        if layout == "NCHW":
+            images, kernel = (
+                tuple(axes[i] for i in order)
+                for axes, order in ((images, (0, 3, 1, 2)), (kernel, (3, 2, 0, 1)))
+            )
+        x, k = (jax.ShapeDtypeStruct(axes, jnp.bfloat16) for axes in (images, kernel))
+        back = convolutions.with_pull_back(function)
+        programs = {
+            "forward": jax.jit(function, in_shardings=(spread, everywhere)).lower(x, k),
+            "pull-back": jax.jit(back, in_shardings=(spread, everywhere, spread)).lower(
+                x, k, jax.eval_shape(function, x, k)
+            ),
+        }
+        for name, lowered in programs.items():
+            known = machine.known(lowered.compile().cost_analysis())
+            row[f"{layout} {name}, MB"] = known["bytes accessed"] / batch / 1e6
+            row[f"{layout} {name}, µs"] = 1e6 * known.get("optimal_seconds", 0.0) / batch
+    return row
+
+
 def program(
     recognisers: Sequence[Recogniser],
     mesh: Mesh,
@@ -178,7 +210,7 @@ def account(batch: int, made: jax.stages.Compiled, limit: int) -> dict[str, Any]
     }
 
 
-def convolutions(made: jax.stages.Compiled) -> dict[str, int]:
+def orders(made: jax.stages.Compiled) -> dict[str, int]:
     """Layouts that the compiler gave to the results of convolutions, minor to major, and how often."""
     found: dict[str, int] = {}
     for order in re.findall(
@@ -215,7 +247,10 @@ def main(argv: list[str]) -> None:
     rows = passes(recognisers, mesh, batch, chip, settings)
     print(results.save(folder, "passes", rows, **about))
     both = compiled_pass(ensemble.combine(recognisers), mesh, batch, back=True)
-    print(f"layouts of convolutions, minor axis first: {convolutions(both)}")
+    print(f"layouts of convolutions, minor axis first: {orders(both)}")
+    if not quick:
+        shapes = [estimated(shape, mesh, batch) for shape in convolutions.SHAPES]
+        print(results.save(folder, "layouts", shapes, **about))
     if _PASSES_ONLY.value:
         return
     whole = [
