@@ -4,15 +4,20 @@
 
 The first table times the convolutions that face networks are made of, and their pull-backs to the image, in
 NHWC, which the ports are written in, and in NCHW, PyTorch's; the second times the passes of whole networks
-and the steps of an attack on them, whose difference is what views, updates and projection take. All in turns,
-medians; GFLOP/s stand beside the machine's matrix-product rate in the same run. On GPU and TPU XLA assigns
-layouts itself, whatever the program says (`experiments.ahead` shows which). Networks that are not here get
-random weights. Needs the extra `parity`. --quick times one small network and the smallest convolution.
+and the steps of an attack on them, whose difference is what views, updates and projection take; the third
+says which operations of the compiled passes the time goes to. All in turns, medians; GFLOP/s stand beside
+the machine's matrix-product rate in the same run. On GPU and TPU XLA assigns layouts itself, whatever the
+program says (`experiments.ahead` shows which). Networks that are not here get random weights. Needs the
+extra `parity`. --quick times one small network and the smallest convolution.
 """
 
+import re
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,6 +37,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "results/layouts", "Where results go."
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
 
 STEPS = 6  # of an attack, beyond the first
+MOST_KINDS = 6  # of operations in a table
 
 
 def medians(calls: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
@@ -111,14 +117,46 @@ def steps(used: Model, batch: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def operations(used: Model, batch: int, runs: int = 5) -> list[dict[str, Any]]:
+    """Rows: the share of a forward pass and pull-back that each kind of operation takes, by JAX's profiler.
+
+    A kind is the name of an operation of the compiled program without its number: `ynn_fusion` is a matrix
+    product or a convolution with what is fused into it, `select_…` an activation, `add_…` a sum of shifted
+    images, which depthwise convolutions are.
+    """
+    given, embed = contenders.inputs(used, 1, batch), used.combined.embed
+    forward = jax.vmap(lambda image, params: embed(params, image), (0, None))
+    images, params = jnp.asarray(given.images), used.combined.params
+    arguments = (images, params, jnp.ones_like(forward(images, params)))
+    program = jax.jit(with_pull_back(forward)).lower(*arguments).compile()
+    names = set(re.findall(r"%?([\w.\-]+) = ", machine.known(program.as_text())))
+    jax.block_until_ready(program(*arguments))
+    times: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(runs):
+                jax.block_until_ready(program(*arguments))
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
+            for event in (e for line in plane.lines for e in line.events):
+                if event.name in names:
+                    times[re.sub(r"[.\d]+$", "", event.name)] += event.duration_ns
+    total = sum(times.values())
+    return [
+        {"model": used.name, "operation": kind, "share": spent / total}
+        for kind, spent in times.most_common(MOST_KINDS)
+    ]
+
+
 def measured(names: Sequence[str], shapes: Sequence[Shape], batch: int, rounds: int) -> Any:
-    """Both tables and the matrix-product rate, GFLOP/s."""
+    """The three tables and the matrix-product rate, GFLOP/s."""
     rate = machine.matrix_rate()
     convolutions = [compare(shape, batch, rounds) for shape in shapes]
     passes = [steps(contenders.model(name), batch, rounds) for name in names]
     for row in passes:
         row["of the matrix-product rate"] = row["both passes, GFLOP/s"] / rate
-    return convolutions, passes, rate
+    kinds = [row for name in names for row in operations(contenders.model(name), batch)]
+    return convolutions, passes, kinds, rate
 
 
 def main(argv: list[str]) -> None:
@@ -128,10 +166,13 @@ def main(argv: list[str]) -> None:
     names = ["mobilefacenet_casia"] if quick else _MODELS.value
     batch, rounds = (2, 1) if quick else (_BATCH.value, _ROUNDS.value)
     folder = results.prepare(_WORKDIR.value, {"batch": batch, "rounds": rounds})
-    convolutions, passes, rate = measured(names, SHAPES[-1:] if quick else SHAPES, batch, rounds)
+    convolutions, passes, kinds, rate = measured(
+        names, SHAPES[-1:] if quick else SHAPES, batch, rounds
+    )
     about = {"matrix product GFLOP/s": rate, "machine": results.machine()}
     print(results.save(folder, "convolutions", convolutions, **about))
     print(results.save(folder, "steps", passes, **about))
+    print(results.save(folder, "operations", kinds, **about))
     share = passes[0]["of the matrix-product rate"]
     print(f"{names[0]}: both passes at {share:.0%} of the matrix-product rate")
 
