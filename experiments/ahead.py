@@ -157,12 +157,11 @@ def estimated(shape: convolutions.Shape, mesh: Mesh, batch: int) -> dict[str, An
     for layout, function in convolutions.variants(shape).items():
         images = (batch * mesh.size, shape.size, shape.size, shape.inputs)
         kernel = (shape.kernel, shape.kernel, shape.inputs // shape.groups, shape.outputs)
-        if layout == "NCHW":
-            images, kernel = (
-                tuple(axes[i] for i in order)
-                for axes, order in ((images, (0, 3, 1, 2)), (kernel, (3, 2, 0, 1)))
-            )
-        x, k = (jax.ShapeDtypeStruct(axes, jnp.bfloat16) for axes in (images, kernel))
+        swapped = layout == "NCHW"
+        x, k = (
+            jax.ShapeDtypeStruct([axes[i] for i in order] if swapped else axes, jnp.bfloat16)
+            for axes, order in ((images, (0, 3, 1, 2)), (kernel, (3, 2, 0, 1)))
+        )
         back = convolutions.with_pull_back(function)
         programs = {
             "forward": jax.jit(function, in_shardings=(spread, everywhere)).lower(x, k),
