@@ -2,11 +2,13 @@
 
 import os
 import re
+from functools import partial
 
 import jax
 import numpy as np
 
 from tests.bulk import world
+from tipim_jax import batching
 from tipim_jax.photos import engine
 
 COLLECTIVES = re.compile(
@@ -61,6 +63,17 @@ def on_four_with_shares(folder):
         for part in (devices[:1], devices[1:2], devices)
     }
     assert len(names) == 3  # a program kept by one process is not loaded for the devices of another
+    # Left open, a batch is the largest that pays, or that fits.
+    open_ = world.SETTINGS._replace(batch_size=None)
+    fitting = partial(
+        *(engine.compiled_for, [world.recogniser()], [1.0], (3, 12), open_, engine._mesh(devices)),
+        composed=world.light,
+    )
+    most, program, _ = fitting(limit=1 << 40)
+    fewer, other, _ = fitting(limit=batching.memory(program) - 1)
+    assert most == engine.MOST_ON_CPU
+    assert fewer < most
+    assert batching.memory(other) < batching.memory(program)
     (folder / "done").touch()
 
 

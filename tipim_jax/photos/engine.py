@@ -156,10 +156,10 @@ def _program_name(
     shard_params: bool,
 ) -> str:
     """Under which a program is kept: whatever decides its code or its place."""
-    compiled_for = settings._replace(level=0, epsilon=0, seed=0)  # the rest are its arguments
+    constant = settings._replace(level=0, epsilon=0, seed=0)  # those three are arguments of it
     # Of several processes each has devices of its own, and a program belongs to its devices.
     used = [device.id for device in mesh.devices.flat]
-    return programs.digest(models, weights, shape, compiled_for, used, shard_params, _usable(mesh))
+    return programs.digest(models, weights, shape, constant, used, shard_params, _usable(mesh))
 
 
 def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
