@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import results
-from tipim_jax import tensorboard
+from tipim_jax.bulk import tensorboard
 
 _ABOUT = "about"  # the entry of the file that names axes; no quantity may be called so
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tipim_jax import tensorboard
+from tipim_jax.bulk import tensorboard
 from tipim_jax.bulk.rows import Counts
 
 
