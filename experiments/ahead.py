@@ -8,8 +8,7 @@ program for --topology. The first table is one pass of the surrogates on a batch
 times that its arithmetic and the bytes that XLA counts (fusions' operands and results, wherever they lie) take
 at the chip's peak rates, and what follows for faces per second. The second is the convolutions of
 `experiments.layouts`, the third the whole program, with its parameters on every device and shared out; it
-takes minutes to compile. --topology=here compiles for the
-devices of this machine, whose rates are not known, without libtpu. --quick does that for one face.
+takes minutes to compile. --topology=here compiles for the devices of this machine, whose rates are not known, without libtpu. --quick does that for one face.
 """
 
 import os
@@ -27,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import convolutions, machine, results, sharding
 from ports import zoo
-from tipim_jax import batching, ensemble, search
+from tipim_jax import attack, batching, ensemble, search
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.photos import engine, presets, targets
 from tipim_jax.photos.presets import Settings
@@ -43,7 +42,6 @@ _WORKDIR = flags.DEFINE_string("workdir", "results/ahead", "Where results go.")
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
 
 HERE = "here"
-CHUNK = 10  # targets at once, as `attack.tip_im` chooses on a TPU
 
 
 class Chip(NamedTuple):
@@ -190,7 +188,7 @@ def program(
     goals = targets.built_in().joined(names, weights)
     batch, made, _ = engine.compiled_for(
         *(recognisers, weights, goals.shape, settings, mesh),
-        composed=partial(engine.compose, chunk=CHUNK),
+        composed=partial(engine.compose, chunk=attack.CHUNK),
         shard_params=shard_params,
         limit=limit,
     )

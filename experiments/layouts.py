@@ -152,10 +152,11 @@ def measured(names: Sequence[str], shapes: Sequence[Shape], batch: int, rounds: 
     """The three tables and the matrix-product rate, GFLOP/s."""
     rate = machine.matrix_rate()
     convolutions = [compare(shape, batch, rounds) for shape in shapes]
-    passes = [steps(contenders.model(name), batch, rounds) for name in names]
+    models = [contenders.model(name) for name in names]
+    passes = [steps(used, batch, rounds) for used in models]
     for row in passes:
         row["of the matrix-product rate"] = row["both passes, GFLOP/s"] / rate
-    kinds = [row for name in names for row in operations(contenders.model(name), batch)]
+    kinds = [row for used in models for row in operations(used, batch)]
     return convolutions, passes, kinds, rate
 
 

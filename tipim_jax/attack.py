@@ -24,6 +24,9 @@ from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step, W
 Project = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Record = Callable[[Step], Any]
 
+CHUNK = 10  # targets at once on accelerators
+ON_CPU = 8  # images at once on CPUs, whose caches hold no more
+
 
 def tip_im(
     embed: Embed,
@@ -122,8 +125,8 @@ def tip_im(
 
 def _usual_chunk() -> int:
     if jax.default_backend() == "cpu":
-        return max(1, 8 // lax.axis_size(IMAGES_AXIS))
-    return 10
+        return max(1, ON_CPU // lax.axis_size(IMAGES_AXIS))
+    return CHUNK
 
 
 def _mapped(function: Callable[[jax.Array], jax.Array], rows: jax.Array, chunk: int):
