@@ -8,7 +8,8 @@ program for --topology. The first table is one pass of the surrogates on a batch
 times that its arithmetic and the bytes that XLA counts (fusions' operands and results, wherever they lie) take
 at the chip's peak rates, and what follows for faces per second. The second is the convolutions of
 `experiments.layouts`, the third the whole program, with its parameters on every device and shared out; it
-takes minutes to compile. --topology=here compiles for the devices of this machine, whose rates are not known, without libtpu. --quick does that for one face.
+takes minutes to compile. --topology=here compiles for the devices of this machine, whose rates are not
+known, without libtpu. --quick does that for one face.
 """
 
 import os
