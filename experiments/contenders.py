@@ -152,6 +152,8 @@ def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> A
 def passes(name: str, targets: int, steps: int) -> tuple[float, float]:
     """Forward passes and pull-backs of one image over all steps (the table of `tipim_jax.search`)."""
     if name == "d":
+        if targets == 1:
+            return steps, steps
         return steps + search.VIEWS, steps + search.VIEWS * targets
     return steps * (1 + targets), steps * targets
 

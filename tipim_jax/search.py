@@ -10,7 +10,7 @@ step of every search has the forward pass that gives the embedding; the table co
 | `nearest`        | 1 F + 1 P            | by the current embedding                                 |
 | `exhaustive`     | (T + 1) F + T P      | Algorithm 1                                              |
 | `first_order`    | 1 F + (T + 1) P      | predicts the gains of all candidates, no candidate is run |
-| `reach`          | (V + 1) F + (VT + 1) P | V views; meant for the first step                      |
+| `reach`          | (V + 1) F + (VT + 1) P | V views; meant for the first step; 1 F + 1 P if T = 1  |
 | `first(s, n)`    | of s in n steps, then 1 F + 1 P |                                               |
 | `every(s, k)`    | of s in one step of k, else 1 F + 1 P |                                         |
 | `sticky(s)`      | of s and 1 P when an image of the batch stalls, else 1 F + 1 P |                |
@@ -174,6 +174,8 @@ def reach(views: int = VIEWS, *, norm: str = "linf") -> Search:
 
     def choose(context: Context) -> Choice:
         problem, image = context.problem, context.state.image
+        if len(problem.targets) == 1:
+            return _towards(context, jnp.asarray(0))  # nothing to choose from
         directions = -_cotangents(context, problem.targets)
 
         def gained(pulled: jax.Array) -> jax.Array:
