@@ -9,8 +9,8 @@ method on any source, with the probes it is measured on:
         --rows=unprotected@500,medium,mobilefacenet_casia/tip_im@500,ensemble/mt_dim,sface/dim_best
 
 Rows of methods that attack one target at a time and end in `_best` are run on every target, and reported
-twice: the best per probe, and the one target that is best for all. --compare=A,B adds the difference of two
-rows on the probes that both have. Finished parts are kept in --workdir: a run that was stopped goes on, rows
+twice: the best per probe, and the one target that is best for all. --compare=A,B,C adds the differences A − B
+and A − C, each on the probes that both have. Finished parts are kept in --workdir: a run that was stopped goes on, rows
 may be added later, and the seconds that each part took are in `cells.log`. --quick: a miniature of two probes.
 """
 
@@ -24,17 +24,17 @@ _ROWS = flags.DEFINE_list(
     ["unprotected", "mobilefacenet_casia/tip_im", "low", "medium", "high"],
     "Protections to measure.",
 )
-_COMPARE = flags.DEFINE_list("compare", [], "Two rows: the first minus the second.")
+_COMPARE = flags.DEFINE_list("compare", [], "Rows: the first minus each of the others.")
 _QUICK_ROWS = ["unprotected", "sface/mim_best", "sface/mim"]
 
 
 def main(_: list[str]) -> None:
     run = launch.begin("identification")
     rows = _QUICK_ROWS if run.quick else _ROWS.value
-    pair = rows[1:] if run.quick else _COMPARE.value
-    if len(pair) not in (0, 2):
-        raise app.UsageError("--compare takes two rows")
-    names = launch.named(run, dict.fromkeys([*rows, *pair]))
+    compare = rows[1:] if run.quick else _COMPARE.value
+    if len(compare) == 1:
+        raise app.UsageError("--compare takes two rows or more")
+    names = launch.named(run, dict.fromkeys([*rows, *compare]))
     bench = ranking.bench(run.protocol, run.models, run.cache)
     made = {text: runs.measured(run, bench, name) for text, name in names.items()}
     lines = [line for row in made.values() for line in tables.lines(row, run.seed)]
@@ -47,10 +47,13 @@ def main(_: list[str]) -> None:
         Table("The paper's Table 8, MegFace gallery, Rank-1-T", paper.TABLE_8),
         Picture("Rank-1", tables.bars(lines), "Higher is better; bars are 95 % intervals."),
     ]
-    if pair:
-        difference = tables.compared(made[pair[0]], made[pair[1]], run.seed)
-        print(results.save(run.workdir, "comparison", difference))
-        parts.insert(0, Table("Paired comparison", difference, "First minus second, shares."))
+    if compare:
+        first, *others = (made[text] for text in compare)
+        differences = [
+            line for other in others for line in tables.compared(first, other, run.seed)
+        ]
+        print(results.save(run.workdir, "comparison", differences))
+        parts.insert(0, Table("Paired comparison", differences, "First minus second, shares."))
     results.save(
         run.workdir, "identification", lines, missing=bench.missing, machine=results.machine()
     )
