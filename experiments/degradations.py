@@ -15,8 +15,8 @@ class Degradation(NamedTuple):
     """One way of losing detail.
 
     Attributes:
-      family: which others it is compared with.
-      strength: how strong within the family, for the axis of a plot; more is harsher.
+      family: a key of `FAMILIES`; "" for one of its kind.
+      strength: how strong within the family, in its unit; more is harsher.
       apply: (canvas [H,W,3] uint8, generator) -> the same.
     """
 
@@ -94,14 +94,21 @@ def screenshot(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return encoded("JPEG", 85)(np.asarray(taken), rng)
 
 
+FAMILIES = {
+    "JPEG": "100 − quality",
+    "WebP": "100 − quality",
+    "blur": "σ, pixels",
+    "bits": "bits dropped",
+}
+AS_MADE = "as made"
 DEGRADATIONS = {
-    "as made": Degradation("", 0, lambda canvas, rng: canvas),
+    AS_MADE: Degradation("", 0, lambda canvas, rng: canvas),
     **{f"JPEG {q}": Degradation("JPEG", 100 - q, encoded("JPEG", q)) for q in (95, 75, 50)},
     **{f"WebP {q}": Degradation("WebP", 100 - q, encoded("WEBP", q)) for q in (95, 75, 50)},
-    "scaled × 0.5": Degradation("scaled", 0.5, scaled(0.5)),
-    "scaled × 2": Degradation("scaled", 2.0, scaled(2.0)),
+    "scaled × 0.5": Degradation("", 0, scaled(0.5)),
+    "scaled × 2": Degradation("", 0, scaled(2.0)),
     **{f"blur {s:g}": Degradation("blur", s, blurred(s)) for s in (0.5, 1.0, 2.0)},
     **{f"{bits} bits": Degradation("bits", 8 - bits, coarsened(bits)) for bits in (5, 4, 3)},
-    "resize and pad": Degradation("pad", 0.1, resized_and_padded(0.9)),
-    "screenshot": Degradation("screenshot", 1.0, screenshot),
+    "resize and pad": Degradation("", 0, resized_and_padded(0.9)),
+    "screenshot": Degradation("", 0, screenshot),
 }

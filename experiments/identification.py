@@ -10,8 +10,9 @@ method on any source, with the probes it is measured on:
 
 Rows of methods that attack one target at a time and end in `_best` are run on every target, and reported
 twice: the best per probe, and the one target that is best for all. --compare=A,B,C adds the differences A − B
-and A − C, each on the probes that both have. Finished parts are kept in --workdir: a run that was stopped goes on, rows
-may be added later, and the seconds that each part took are in `cells.log`. --quick: a miniature of two probes.
+and A − C, each on the probes that both have. Finished parts are kept in --workdir: a run that was stopped
+goes on, rows may be added later, and the seconds that each part took are in `cells.log`. --quick: a
+miniature of two probes.
 """
 
 from absl import app, flags
@@ -49,9 +50,7 @@ def main(_: list[str]) -> None:
     ]
     if compare:
         first, *others = (made[text] for text in compare)
-        differences = [
-            line for other in others for line in tables.compared(first, other, run.seed)
-        ]
+        differences = [line for other in others for line in tables.compared(first, other, run.seed)]
         print(results.save(run.workdir, "comparison", differences))
         parts.insert(0, Table("Paired comparison", differences, "First minus second, shares."))
     results.save(

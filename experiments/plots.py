@@ -28,9 +28,11 @@ class Axes(NamedTuple):
     log: bool = False
 
 
-def panels(plots: Mapping[str, Mapping[str, Line]], axes: Axes | Mapping[str, Axes]) -> bytes:
+def panels(
+    plots: Mapping[str, Mapping[str, Line]], axes: Axes | Mapping[str, Axes], *, columns: int = 3
+) -> bytes:
     """Small multiples: title -> name of a line -> its points; one pair of axes, or one for each title."""
-    figure, frames = _figure(len(plots))
+    figure, frames = _figure(len(plots), columns)
     for frame, (title, lines) in zip(frames, plots.items()):
         if all(np.all(np.mod(line.x, 1) == 0) for line in lines.values()):
             frame.xaxis.get_major_locator().set_params(integer=True)
@@ -102,7 +104,7 @@ def bars(
 
     `tilt` sets long names of groups at an angle.
     """
-    figure, frames = _figure(len(plots), wide=True)
+    figure, frames = _figure(len(plots), 1, wide=True)
     for frame, (title, series) in zip(frames, plots.items()):
         groups = list(dict.fromkeys(group for bars in series.values() for group in bars))
         width = 0.8 / max(1, len(series))
@@ -115,7 +117,8 @@ def bars(
         slope = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if tilt else {}
         frame.set_xticks(range(len(groups)), groups, fontsize=7, **slope)
         _label(frame, title, axes)
-    frames[0].legend(fontsize=6)
+    names = frames[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=4, fontsize=7)
     return _png(figure)
 
 
@@ -128,12 +131,12 @@ def boxes(plots: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]], axes:
     return _png(figure)
 
 
-def _figure(count: int, *, wide: bool = False) -> tuple[Any, list[Any]]:
+def _figure(count: int, columns: int = 3, *, wide: bool = False) -> tuple[Any, list[Any]]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('plots need `pip install "tipim-jax[plots]"`') from None
-    columns = 1 if wide else min(3, count)
+    columns = min(columns, count)
     rows = -(-count // columns)
     size = (9.0, 3.2 * rows) if wide else (3.6 * columns, 2.9 * rows)
     figure = Figure(figsize=size, layout="constrained", dpi=110)

@@ -9,19 +9,20 @@ recognisers that the source does not hold; all of them are in survival.csv. --qu
 """
 
 import hashlib
+from itertools import product
 from typing import Any
 
 import numpy as np
 from absl import app, flags
 
 from experiments import bootstrap, launch, plots, ranking, report, results, runs, tables
-from experiments.degradations import DEGRADATIONS
+from experiments.degradations import AS_MADE, DEGRADATIONS, FAMILIES
 from experiments.report import Picture, Table
 
 _ROWS = flags.DEFINE_list(
     "rows", ["unprotected", "mobilefacenet_casia/tip_im", "medium"], "Protections to measure."
 )
-_QUICK = ("as made", "JPEG 75", "blur 1")
+_QUICK = (AS_MADE, "JPEG 75", "blur 1")
 
 
 def degraded(canvases: np.ndarray, name: str, seed: int) -> np.ndarray:
@@ -36,25 +37,43 @@ def degraded(canvases: np.ndarray, name: str, seed: int) -> np.ndarray:
     return np.stack([one(canvas) for canvas in flat]).reshape(canvases.shape)
 
 
-def curves(lines: list[dict[str, Any]]) -> dict[str, dict[str, plots.Line]]:
-    """Family and measure -> protection -> Rank-1 against strength, from what was not degraded on."""
-    made: dict[str, dict[str, plots.Line]] = {}
-    families = dict.fromkeys(DEGRADATIONS[line["after"]].family for line in lines)
-    for family in [family for family in families if family]:
-        for measure in ("Rank-1-UT", "Rank-1-T"):
-            for protection in dict.fromkeys(line["protection"] for line in lines):
-                points = sorted(
-                    (
-                        DEGRADATIONS[line["after"]].strength,
-                        *(line[f"{measure}{end}"] for end in ("", " low", " high")),
-                    )
-                    for line in lines
-                    if line["protection"] == protection
-                    and DEGRADATIONS[line["after"]].family in (family, "")
-                )
-                title = f"{family}: {measure}"
-                made.setdefault(title, {})[protection] = plots.Line(*zip(*points, strict=True))
+MEASURES = ("Rank-1-UT", "Rank-1-T")
+Curves = dict[str, dict[str, plots.Line]]
+Bars = dict[str, dict[str, dict[str, tuple[float, float, float]]]]
+
+
+def curves(lines: list[dict[str, Any]]) -> tuple[Curves, dict[str, plots.Axes]]:
+    """ "Family: measure" -> protection -> share against strength, from what was not degraded on; its axes."""
+    made: Curves = {}
+    axes = {}
+    there = {DEGRADATIONS[line["after"]].family for line in lines}
+    for measure, family in product(MEASURES, [family for family in FAMILIES if family in there]):
+        title = f"{family}: {measure}"
+        axes[title] = plots.Axes(FAMILIES[family], "share of probes")
+        for protection in dict.fromkeys(line["protection"] for line in lines):
+            points = sorted(
+                (DEGRADATIONS[line["after"]].strength, *bar(line, measure))
+                for line in lines
+                if line["protection"] == protection
+                and (line["after"] == AS_MADE or DEGRADATIONS[line["after"]].family == family)
+            )
+            made.setdefault(title, {})[protection] = plots.Line(*zip(*points, strict=True))
+    return made, axes
+
+
+def bars(lines: list[dict[str, Any]]) -> Bars:
+    """Measure -> protection -> degradation that is one of its kind -> share and interval."""
+    made: Bars = {}
+    for measure, line in product(MEASURES, lines):
+        if not DEGRADATIONS[line["after"]].family:
+            series = made.setdefault(measure, {}).setdefault(line["protection"], {})
+            series[line["after"]] = bar(line, measure)
     return made
+
+
+def bar(line: dict[str, Any], measure: str) -> tuple[float, float, float]:
+    """A share and its interval."""
+    return line[measure], line[f"{measure} low"], line[f"{measure} high"]
 
 
 def main(_: list[str]) -> None:
@@ -77,17 +96,18 @@ def main(_: list[str]) -> None:
                 }
                 for judge, hits in found.items()
             ]
-            for measure in ("Rank-1-UT", "Rank-1-T"):
+            for measure in MEASURES:
                 shares = np.mean([found[judge][measure][:, 0] for judge in unseen or found], axis=0)
                 head |= tables.with_interval(measure, bootstrap.interval(shares, run.seed))
             lines.append(head)
     results.save(run.workdir, "survival", all_lines, missing=bench.missing)
     print(results.save(run.workdir, "summary", lines))
-    axes = plots.Axes("strength", "share of probes")
+    graded, axes = curves(lines)
+    panels = plots.panels(graded, axes, columns=len(graded) // len(MEASURES))
+    others = plots.bars(bars(lines), plots.Axes("after", "share of probes"))
     parts: list[report.Part] = [
-        Picture(
-            "Rank-1 against strength", plots.panels(curves(lines), axes), "Strength 0 is as made."
-        ),
+        Picture("Rank-1 against strength", panels, "Strength 0 is as made."),
+        Picture("Rank-1 after the others", others, "Bars are 95 % intervals."),
         Table("Mean over the recognisers that the source does not hold", lines),
         Table("Every recogniser", all_lines),
     ]
