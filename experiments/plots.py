@@ -105,9 +105,13 @@ def bars(
     `tilt` sets long names of groups at an angle.
     """
     figure, frames = _figure(len(plots), 1, wide=True)
+    from matplotlib import colormaps
+
     for frame, (title, series) in zip(frames, plots.items()):
         groups = list(dict.fromkeys(group for bars in series.values() for group in bars))
         width = 0.8 / max(1, len(series))
+        if len(series) > 10:  # as many colours as there are series
+            frame.set_prop_cycle("color", colormaps["tab20"].colors)
         for i, (name, bars_) in enumerate(series.items()):
             there = [group for group in groups if group in bars_]
             place = [groups.index(group) + (i - (len(series) - 1) / 2) * width for group in there]
@@ -117,8 +121,9 @@ def bars(
         slope = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if tilt else {}
         frame.set_xticks(range(len(groups)), groups, fontsize=7, **slope)
         _label(frame, title, axes)
-    names = frames[0].get_legend_handles_labels()
-    figure.legend(*names, loc="outside lower center", ncols=4, fontsize=7)
+    drawn, names = frames[0].get_legend_handles_labels()
+    columns = max(1, int(figure.get_figwidth() / (0.5 + 0.06 * max(map(len, names)))))
+    figure.legend(drawn, names, loc="outside lower center", ncols=columns, fontsize=7)
     return _png(figure)
 
 
