@@ -5,8 +5,7 @@
 
 The photos that the gallery holds of a person are those that the mask is made on, --photos at the most; the
 probe is the one that has never been seen. ε = 8, away from the person, as published (OPOM: 10 photos each of
-500 people and 10,000 strangers). Beside it unprotected
-probes. --quick: the demo's two people.
+500 people and 10,000 strangers). Beside it unprotected probes. --quick: the demo's two people.
 """
 
 from collections.abc import Callable
