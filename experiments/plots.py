@@ -44,7 +44,7 @@ def panels(
                     line.x, line.low, line.high, alpha=0.15, color=drawn.get_color(), linewidth=0
                 )
         _label(frame, title, axes if isinstance(axes, Axes) else axes[title])
-    frames[0].legend(fontsize=7)
+    _legend(figure, frames[0])
     return _png(figure)
 
 
@@ -90,7 +90,7 @@ def clouds(plots: Mapping[str, Mapping[str, Points]], axes: Axes | Mapping[str, 
         for name, points in groups.items():
             frame.scatter(points.x, points.y, s=10, alpha=0.6, label=name, linewidths=0)
         _label(frame, title, axes if isinstance(axes, Axes) else axes[title])
-    frames[0].legend(fontsize=7)
+    _legend(figure, frames[0])
     return _png(figure)
 
 
@@ -121,9 +121,7 @@ def bars(
         slope = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if tilt else {}
         frame.set_xticks(range(len(groups)), groups, fontsize=7, **slope)
         _label(frame, title, axes)
-    drawn, names = frames[0].get_legend_handles_labels()
-    columns = max(1, int(figure.get_figwidth() / (0.5 + 0.06 * max(map(len, names)))))
-    figure.legend(drawn, names, loc="outside lower center", ncols=columns, fontsize=7)
+    _legend(figure, frames[0])
     return _png(figure)
 
 
@@ -161,6 +159,14 @@ def _label(frame: Any, title: str, axes: Axes) -> None:
         frame.set_yscale("log")
     elif axes.share:
         frame.set_ylim(-0.03, 1.03)
+
+
+def _legend(figure: Any, frame: Any) -> None:
+    """The names in one frame, below all of them, in as many columns as there is room for."""
+    drawn, names = frame.get_legend_handles_labels()
+    room = figure.get_figwidth() / (0.5 + 0.06 * max(map(len, names)))
+    columns = min(len(names), max(1, int(room)))
+    figure.legend(drawn, names, loc="outside lower center", ncols=columns, fontsize=7)
 
 
 def _png(figure: Any) -> bytes:
