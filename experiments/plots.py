@@ -111,7 +111,7 @@ def bars(
         groups = list(dict.fromkeys(group for bars in series.values() for group in bars))
         width = 0.8 / max(1, len(series))
         if len(series) > 10:  # as many colours as there are series
-            frame.set_prop_cycle("color", colormaps["tab20"].colors)
+            frame.set_prop_cycle("color", list(colormaps["tab20"](np.arange(20))))
         for i, (name, bars_) in enumerate(series.items()):
             there = [group for group in groups if group in bars_]
             place = [groups.index(group) + (i - (len(series) - 1) / 2) * width for group in there]
