@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from experiments import contenders, data, footprint, machine, ranking, results, sharding
+from experiments import contenders, data, footprint, machine, plots, ranking, results, sharding
 from experiments.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
 
 _MODELS = flags.DEFINE_list(
@@ -174,29 +174,16 @@ def roofline(used: Model, targets: int, per_pass: tuple[float, float]) -> list[d
     ]
 
 
-def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Seconds per face against the number of targets, a panel per model."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    names = list(dict.fromkeys(row["model"] for row in rows))
-    size = (4.2 * len(names), 3.9)
-    figure, axes = pyplot.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], names):
-        for label in IMPLEMENTATIONS.values():
-            mine = [r for r in rows if r["model"] == name and r["implementation"] == label]
-            best: dict[int, float] = {}
-            for row in mine:  # the batch size that suits the implementation best
-                best[row["T"]] = min(best.get(row["T"], np.inf), row["s/face"])
-            axis.plot(sorted(best), [best[t] for t in sorted(best)], marker="o", label=label)
-        axis.set(title=name, xlabel="targets", ylabel="seconds per face", yscale="log")
-        axis.grid(alpha=0.3)
-    lines, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=2 if len(names) == 1 else 4)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+def curves(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, plots.Line]]:
+    """Model -> implementation -> seconds per face against targets, with the batch size that suits it best."""
+    best: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows:
+        times = best.setdefault(row["model"], {}).setdefault(row["implementation"], {})
+        times[row["T"]] = min(times.get(row["T"], np.inf), row["s/face"])
+    return {
+        model: {label: plots.Line(*zip(*sorted(times.items()))) for label, times in labels.items()}
+        for model, labels in best.items()
+    }
 
 
 def speedup(rows: Iterable[dict[str, Any]], name: str, targets: int) -> float:
@@ -281,7 +268,8 @@ def main(argv: list[str]) -> None:
     print(results.save(folder, "benchmark", rows, **record, machine=results.machine()))
     print(results.save(folder, "roofline", bounds))
     if not quick:
-        plot(rows, folder / "benchmark.png")
+        axes = plots.Axes("targets", "seconds per face", log=True)
+        results.write_bytes(folder / "benchmark.png", plots.panels(curves(rows), axes))
         measured = kept(
             folder / "cell-memory.json", lambda: footprint.rows(contenders.model(names[0]).combined)
         )

@@ -43,7 +43,7 @@ Bars = dict[str, dict[str, dict[str, tuple[float, float, float]]]]
 
 
 def curves(lines: list[dict[str, Any]]) -> tuple[Curves, dict[str, plots.Axes]]:
-    """ "Family: measure" -> protection -> share against strength, from what was not degraded on; its axes."""
+    """Share against strength by "family: measure" and protection, from what was not degraded on; its axes."""
     made: Curves = {}
     axes = {}
     there = {DEGRADATIONS[line["after"]].family for line in lines}
@@ -52,7 +52,7 @@ def curves(lines: list[dict[str, Any]]) -> tuple[Curves, dict[str, plots.Axes]]:
         axes[title] = plots.Axes(FAMILIES[family], "share of probes")
         for protection in dict.fromkeys(line["protection"] for line in lines):
             points = sorted(
-                (DEGRADATIONS[line["after"]].strength, *bar(line, measure))
+                (DEGRADATIONS[line["after"]].strength, *tables.interval(line, measure))
                 for line in lines
                 if line["protection"] == protection
                 and (line["after"] == AS_MADE or DEGRADATIONS[line["after"]].family == family)
@@ -67,13 +67,8 @@ def bars(lines: list[dict[str, Any]]) -> Bars:
     for measure, line in product(MEASURES, lines):
         if not DEGRADATIONS[line["after"]].family:
             series = made.setdefault(measure, {}).setdefault(line["protection"], {})
-            series[line["after"]] = bar(line, measure)
+            series[line["after"]] = tables.interval(line, measure)
     return made
-
-
-def bar(line: dict[str, Any], measure: str) -> tuple[float, float, float]:
-    """A share and its interval."""
-    return line[measure], line[f"{measure} low"], line[f"{measure} high"]
 
 
 def main(_: list[str]) -> None:

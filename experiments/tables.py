@@ -29,6 +29,11 @@ def with_interval(measure: str, interval: bootstrap.Interval) -> Line:
     }
 
 
+def interval(line: Line, measure: str) -> tuple[float, float, float]:
+    """A measure out of a line: (mean, low, high)."""
+    return line[measure], line[f"{measure} low"], line[f"{measure} high"]
+
+
 def lines(measured: Measured, seed: int) -> list[Line]:
     """A line per reading and recogniser: shares of the probes with intervals, PSNR and SSIM."""
     row, found, quality = measured
@@ -104,8 +109,7 @@ def bars(lines: Sequence[Line]) -> bytes:
     for measure in ("Rank-1-T", "Rank-1-UT"):
         series: dict[str, dict[str, tuple[float, float, float]]] = {}
         for line in lines:
-            bar = (line[measure], line[f"{measure} low"], line[f"{measure} high"])
             name = f"{line['protection']}@{line['probes']}"
-            series.setdefault(name, {})[line["recogniser"]] = bar
+            series.setdefault(name, {})[line["recogniser"]] = interval(line, measure)
         panels[measure] = dict(series)
     return plots.bars(panels, plots.Axes("recogniser", "share of probes"))
