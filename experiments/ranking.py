@@ -87,6 +87,12 @@ def found(
     }
 
 
+def nearest(judge: verify.Verifier, canvases: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Index [P,V] of the target [T,D] that one recogniser finds nearest to canvases [P,V,160,160,3]."""
+    embedded = verify.embed_canvases(judge, canvases.reshape(-1, *canvases.shape[2:]))
+    return np.argmax(embedded @ targets.T, axis=1).reshape(canvases.shape[:2])
+
+
 def quality(clean: np.ndarray, canvases: np.ndarray) -> dict[str, np.ndarray]:
     """PSNR and SSIM [P] of canvases [P,V,160,160,3], means over the V variants."""
 
