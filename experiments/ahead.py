@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments import convolutions, machine, results, sharding
+from experiments import convolutions, entry, machine, results, sharding
 from ports import zoo
 from tipim_jax import attack, batching, ensemble, search
 from tipim_jax.geometry import CANVAS_SIZE
@@ -218,16 +218,11 @@ def orders(made: jax.stages.Compiled) -> dict[str, int]:
     return found
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+def main(_: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")  # arrays that describe the program live here
     quick = _QUICK.value
     topology = HERE if quick else _TOPOLOGY.value
-    try:
-        mesh = slice_of(topology, _LIBTPU.value)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+    mesh = slice_of(topology, _LIBTPU.value)
     chip = CHIPS.get(topology.partition(":")[0])
     settings = presets.PRESETS[_STRENGTH.value]._replace(precision="bfloat16")
     surrogates, batch = _SURROGATES.value, _BATCH_SIZE.value
@@ -264,4 +259,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

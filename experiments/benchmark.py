@@ -26,9 +26,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import contenders, data, footprint, machine, plots, ranking, results, sharding
+from experiments import (
+    contenders,
+    data,
+    entry,
+    footprint,
+    machine,
+    plots,
+    ranking,
+    results,
+    sharding,
+)
 from experiments.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
 
 _MODELS = flags.DEFINE_list(
@@ -228,9 +238,7 @@ def compare_protection(folder: Path, names: Sequence[str]) -> None:
     print(results.save(folder, "protection", rows))
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+def main(_: list[str]) -> None:
     quick = _QUICK.value
     names = ["mobilefacenet_casia"] if quick else _MODELS.value
     if _DEVICES.value:
@@ -238,7 +246,7 @@ def main(argv: list[str]) -> None:
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        raise app.UsageError("PyTorch is absent; run pip install -e .[parity]") from None
+        raise ValueError("PyTorch is absent; run pip install -e .[parity]") from None
     counts = [10] if quick else [int(t) for t in _TARGETS.value]
     batches = [1] if quick else [int(b) for b in _BATCHES.value]
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)
@@ -283,4 +291,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

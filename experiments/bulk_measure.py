@@ -22,10 +22,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image
 
-from experiments import results
+from experiments import entry, results
 from ports import yunet, zoo
 from tipim_jax import attack, ensemble, search, updates
 from tipim_jax.bulk import pipeline, places, progress, record, rows, sinks, sources
@@ -267,7 +267,7 @@ def main(_: list[str]) -> None:
     photos = workdir / "in"
     folder = str(demo.demo_photos()[0].parent) if quick else _DATA_DIR.value
     if folder is None:
-        raise app.UsageError("--data_dir is needed; or try --quick")
+        raise ValueError("--data_dir is needed; or try --quick")
     copy_photos(Path(folder), photos)
     made = tools(surrogates, settings, partial(find_faces.find, yunet.load()))
     table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
@@ -291,4 +291,4 @@ def copy_photos(folder: Path, into: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 
+from experiments import entry
 from ports import yunet, zoo
 from tipim_jax.bulk import (
     cluster,
@@ -301,10 +302,10 @@ def main(_: list[str]) -> None:
             print("Every photo of this process is done already.")
             return
         meter = pipeline.run(job(ask, tools(ask), photos, mine), stop, report)
-    except (ValueError, pipeline.BudgetExceeded) as error:
-        raise app.UsageError(str(error)) from error
+    except pipeline.BudgetExceeded as error:
+        raise ValueError(str(error)) from error
     told(ask, meter, mine)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

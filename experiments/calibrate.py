@@ -16,9 +16,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import data, launch, results
+from experiments import data, entry, launch, results
 from ports import store, zoo
 from tipim_jax import metrics
 from tipim_jax.photos import verify
@@ -123,4 +123,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -9,8 +9,9 @@ checkpoint of random weights and converts that.
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from experiments import entry
 from ports import random_weights, register
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file to convert.")
@@ -30,19 +31,16 @@ def main(_: list[str]) -> None:
     elif _CHECKPOINT.value:
         checkpoint = Path(_CHECKPOINT.value)
     else:
-        raise app.UsageError("give --checkpoint, or --quick")
-    try:
-        done = register.register(
-            checkpoint,
-            _NAME.value or checkpoint.stem,
-            arch=_ARCH.value,
-            licence=_LICENCE.value,
-            root=workdir,
-        )
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+        raise ValueError("give --checkpoint, or --quick")
+    done = register.register(
+        checkpoint,
+        _NAME.value or checkpoint.stem,
+        arch=_ARCH.value,
+        licence=_LICENCE.value,
+        root=workdir,
+    )
     print(register.described(done))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app
 from tqdm import tqdm
 
 from ports import yunet
@@ -133,16 +132,13 @@ def chosen_protocol(
     """The protocol that an experiment's flags ask for.
 
     Raises:
-      app.UsageError: neither --quick nor both --data_dir and --protocol are given, or they do not fit.
+      ValueError: neither --quick nor both --data_dir and --protocol are given, or they do not fit.
     """
     if quick:
         return built_in_protocol()
     if not (data_dir and manifest):
-        raise app.UsageError("give --data_dir and --protocol, or --quick")
-    try:
-        return read_protocol(Path(manifest), photo_folder(Path(data_dir), Path(cache)))
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+        raise ValueError("give --data_dir and --protocol, or --quick")
+    return read_protocol(Path(manifest), photo_folder(Path(data_dir), Path(cache)))
 
 
 def built_in_protocol() -> Protocol:

@@ -20,9 +20,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import (
+    entry,
     launch,
     plots,
     protections,
@@ -149,7 +150,7 @@ def main(argv: list[str]) -> None:
     folders = [*_COMPARE.value, *argv[1:]]
     if folders:
         if len(folders) < 2:
-            raise app.UsageError("--compare takes the folders of two runs")
+            raise ValueError("--compare takes the folders of two runs")
         workdir = Path(flags.FLAGS.workdir or "results/dynamics_compared")
         compare(folders, workdir)
         print(f"{' and '.join(folders)} overlaid in {workdir / 'report.html'}")
@@ -165,28 +166,22 @@ def main(argv: list[str]) -> None:
         probes=names,
         stride=_STRIDE.value,
     )
-    try:
-        name = protections.named(
-            f"{'+'.join(surrogates)}/{_METHOD.value}", _QUICK if quick else Setting()
-        )
-        bench = ranking.bench(run.protocol, run.models, run.cache)
-        judges = tuple(judge.name for judge in bench.judges)
-        names = tuple(PROBES) if names == ("all",) else names
-        watch = Watch(name, names, tuple(_WITNESSES.value or judges), _STRIDE.value)
-        if _OVERHEAD.value:
-            rows = overhead(run, bench, watch, repeats=5)
-            print(results.save(run.workdir, "overhead", rows, machine=results.machine()))
-            print(f"overhead of the default probes: {rows[1]['overhead']:.1%}")
-            return
-        made, canvases = watching.watched(run, bench, watch, name.folder)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+    name = protections.named(
+        f"{'+'.join(surrogates)}/{_METHOD.value}", _QUICK if quick else Setting()
+    )
+    bench = ranking.bench(run.protocol, run.models, run.cache)
+    judges = tuple(judge.name for judge in bench.judges)
+    names = tuple(PROBES) if names == ("all",) else names
+    watch = Watch(name, names, tuple(_WITNESSES.value or judges), _STRIDE.value)
+    if _OVERHEAD.value:
+        rows = overhead(run, bench, watch, repeats=5)
+        print(results.save(run.workdir, "overhead", rows, machine=results.machine()))
+        print(f"overhead of the default probes: {rows[1]['overhead']:.1%}")
+        return
+    made, canvases = watching.watched(run, bench, watch, name.folder)
     recording.save(run.workdir / RECORDING, made)
     if _TENSORBOARD.value:
-        try:
-            recording.write_scalars(run.workdir / "tensorboard", made)
-        except ValueError as error:
-            raise app.UsageError(str(error)) from error
+        recording.write_scalars(run.workdir / "tensorboard", made)
     rows = outcome(name.text, made)
     print(results.save(run.workdir, "outcome", rows, machine=results.machine()))
     parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]
@@ -201,4 +196,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main, arguments=True)

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from scipy import stats
 
 from experiments import (
+    entry,
     launch,
     optimisers,
     plots,
@@ -358,7 +359,7 @@ QUESTIONS: Mapping[str, Callable[[Study], Answer]] = {
 def main(_: list[str]) -> None:
     asked = list(QUESTIONS) if _QUESTION.value == "all" else [_QUESTION.value]
     if not set(asked) <= set(QUESTIONS):
-        raise app.UsageError(f"--question is one of {', '.join(QUESTIONS)}, or all")
+        raise ValueError(f"--question is one of {', '.join(QUESTIONS)}, or all")
     quick = flags.FLAGS.quick
     source = "sface" if quick else _SOURCE.value
     witnesses = ["dlib"] if quick else _WITNESSES.value
@@ -367,10 +368,7 @@ def main(_: list[str]) -> None:
     setting = SETTING._replace(steps=3, alpha=1.5) if quick else SETTING
     study = Study(run, bench, source, tuple(witnesses), setting)
     for question in asked:
-        try:
-            rows, pictures = QUESTIONS[question](study)
-        except ValueError as error:
-            raise app.UsageError(str(error)) from error
+        rows, pictures = QUESTIONS[question](study)
         folder = run.workdir / question
         results.prepare(str(folder), {"question": question, "images": run.probes})
         print(results.save(folder, question, rows, machine=results.machine()))
@@ -382,4 +380,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -15,9 +15,9 @@ goes on, rows may be added later, and the seconds that each part took are in `ce
 miniature of two probes.
 """
 
-from absl import app, flags
+from absl import flags
 
-from experiments import launch, paper, ranking, report, results, runs, tables
+from experiments import entry, launch, paper, ranking, report, results, runs, tables
 from experiments.report import Picture, Table
 
 _ROWS = flags.DEFINE_list(
@@ -34,8 +34,8 @@ def main(_: list[str]) -> None:
     rows = _QUICK_ROWS if run.quick else _ROWS.value
     compare = rows[1:] if run.quick else _COMPARE.value
     if len(compare) == 1:
-        raise app.UsageError("--compare takes two rows or more")
-    names = launch.named(run, dict.fromkeys([*rows, *compare]))
+        raise ValueError("--compare takes two rows or more")
+    names = run.named(dict.fromkeys([*rows, *compare]))
     bench = ranking.bench(run.protocol, run.models, run.cache)
     made = {text: runs.measured(run, bench, name) for text, name in names.items()}
     lines = [line for row in made.values() for line in tables.lines(row, run.seed)]
@@ -64,4 +64,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

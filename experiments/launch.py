@@ -1,13 +1,11 @@
 """What launches share: their flags, and a run begun from them."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from experiments import data, results
-from experiments.protections import Name
 from experiments.runs import Run
 from ports import zoo
 
@@ -32,7 +30,7 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
     The rows that a run measures are not part of it: more may be added to the same folder.
 
     Raises:
-      app.UsageError: the flags do not say which photos, or the folder holds another run.
+      ValueError: the flags do not say which photos, or the folder holds another run.
     """
     quick = _QUICK.value
     if protocol is None:
@@ -47,10 +45,7 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
         "quick": quick,
         **config,
     }
-    try:
-        workdir = results.prepare(_WORKDIR.value or f"results/{name}", frozen)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+    workdir = results.prepare(_WORKDIR.value or f"results/{name}", frozen)
     return Run(
         protocol,
         workdir,
@@ -61,18 +56,6 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
         _SEED.value,
         quick,
     )
-
-
-def named(run: Run, rows: Iterable[str]) -> dict[str, Name]:
-    """The protections that a flag names.
-
-    Raises:
-      app.UsageError: one of them is not understood.
-    """
-    try:
-        return run.named(rows)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
 
 
 def num_probes() -> int:

@@ -23,9 +23,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import contenders, machine, methods, results
+from experiments import contenders, entry, machine, methods, results
 from experiments.contenders import SETTING, Model
 from experiments.convolutions import SHAPES, Shape, variants, with_pull_back
 from tipim_jax import attack
@@ -160,9 +160,7 @@ def measured(names: Sequence[str], shapes: Sequence[Shape], batch: int, rounds: 
     return convolutions, passes, kinds, rate
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+def main(_: list[str]) -> None:
     quick = _QUICK.value
     names = ["mobilefacenet_casia"] if quick else _MODELS.value
     batch, rounds = (2, 1) if quick else (_BATCH.value, _ROUNDS.value)
@@ -179,4 +177,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

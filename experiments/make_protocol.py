@@ -14,9 +14,9 @@ without people the targets are given by name. --base takes the split from a mani
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
-from experiments import data, identity_folder, protocols
+from experiments import data, entry, identity_folder, protocols
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of photos, person/photo or flat.")
 _OUT = flags.DEFINE_string("out", None, "The manifest to write.")
@@ -37,7 +37,7 @@ def main(_: list[str]) -> None:
         quick(Path(_WORKDIR.value))
         return
     if not (_DATA_DIR.value and _OUT.value):
-        raise app.UsageError("give --data_dir and --out, or --quick")
+        raise ValueError("give --data_dir and --out, or --quick")
     root, verify = Path(_DATA_DIR.value), _KIND.value == "verification"
     targets = _TARGETS.value or (4 if verify else 10)
     try:
@@ -54,7 +54,7 @@ def main(_: list[str]) -> None:
         if _PACK.value:
             print(f"packed {identity_folder.pack(root, Path(_PACK.value))}")
     except (ValueError, OSError, KeyError) as error:
-        raise app.UsageError(str(error)) from error
+        raise ValueError(str(error)) from error
 
 
 def quick(workdir: Path) -> None:
@@ -73,4 +73,4 @@ def quick(workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import (
     bootstrap,
     cells,
+    entry,
     launch,
     paper,
     plots,
@@ -101,7 +102,7 @@ def main(_: list[str]) -> None:
     batches = ["2"] if run.quick else _BATCHES.value
     method = "mim" if run.quick else _METHOD.value
     rows = [f"{source}/{method}:gamma={g}:batch={b}" for b in batches for g in gammas]
-    names = launch.named(run, rows)
+    names = run.named(rows)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     lines, boxes = [], {"PSNR": {}, "SSIM": {}, "visible": {}}  # type: ignore[var-annotated]
     for name in names.values():
@@ -123,4 +124,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

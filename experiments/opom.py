@@ -11,10 +11,11 @@ probe is the one that has never been seen. ε = 8, away from the person, as publ
 from collections.abc import Callable
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import (
     cells,
+    entry,
     launch,
     methods,
     protections,
@@ -65,7 +66,7 @@ def main(_: list[str]) -> None:
     setting = setting._replace(steps=runs.QUICK_STEPS) if run.quick else setting
     name = protections.named(text, setting)
     bench = ranking.bench(run.protocol, run.models, run.cache)
-    (clean,) = launch.named(run, ["unprotected"]).values()
+    (clean,) = run.named(["unprotected"]).values()
     before = runs.measured(run, bench, clean)
     make = maker(run, bench, name, photos)
     people = bench.probes.identities[before.row.probes]
@@ -92,4 +93,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

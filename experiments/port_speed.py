@@ -19,10 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from flax import nnx
 
-from experiments import results
+from experiments import entry, results
 from ports import architectures, random_weights
 from ports.architectures import ARCHITECTURES
 from ports.convert import convert
@@ -105,9 +105,7 @@ def measure(name: str, reference: Any, batch: int, rounds: int) -> dict[str, Any
     }
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+def main(_: list[str]) -> None:
     # before either framework counts the cores to make its threads
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     try:
@@ -160,4 +158,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -13,9 +13,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import bootstrap, launch, plots, ranking, report, results, runs, tables
+from experiments import bootstrap, entry, launch, plots, ranking, report, results, runs, tables
 from experiments.degradations import AS_MADE, DEGRADATIONS, FAMILIES
 from experiments.report import Picture, Table
 
@@ -73,7 +73,7 @@ def bars(lines: list[dict[str, Any]]) -> Bars:
 
 def main(_: list[str]) -> None:
     run = launch.begin("survival")
-    names = launch.named(run, ["unprotected", "sface/mim"] if run.quick else _ROWS.value)
+    names = run.named(["unprotected", "sface/mim"] if run.quick else _ROWS.value)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     lines, all_lines = [], []
     for name in names.values():
@@ -112,4 +112,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -9,9 +9,9 @@ those models) as targets, who are in no gallery, so that only Rank-N-UT says som
 target each protected probe ends nearest to on the white box. --quick: one and two targets.
 """
 
-from absl import app, flags
+from absl import flags
 
-from experiments import cells, launch, paper, plots, ranking, report, results, runs, tables
+from experiments import cells, entry, launch, paper, plots, ranking, report, results, runs, tables
 from experiments.report import Picture, Table
 
 _SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
@@ -77,8 +77,8 @@ def main(_: list[str]) -> None:
     source = "sface/mim" if run.quick else f"{_SOURCE.value}/{_METHOD.value}"
     counts = [1, 2] if run.quick else [int(count) for count in _COUNTS.value]
     virtual = f"{_VIRTUAL.value}/{_METHOD.value}:virtual=1" if _VIRTUAL.value else None
-    names = launch.named(run, [f"{source}:targets={count}" for count in counts])
-    other = launch.named(run, [virtual] if virtual else [])
+    names = run.named([f"{source}:targets={count}" for count in counts])
+    other = run.named([virtual] if virtual else [])
     bench = ranking.bench(run.protocol, run.models, run.cache)
     counted, virtually = (
         [runs.measured(run, bench, name) for name in part.values()] for part in (names, other)
@@ -110,4 +110,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import data, launch, results
+from experiments import data, entry, launch, results
 from tipim_jax import cli
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.folders import photos_below
@@ -205,7 +205,7 @@ def main(_: list[str]) -> None:
     try:
         asked = judges()
     except ImportError as error:
-        raise app.UsageError(f"{error}; run `{INSTALL}`") from error
+        raise ValueError(f"{error}; run `{INSTALL}`") from error
     photos = [photo for person in people for photo in person]
     saved = protect(root, photos, run.workdir / "protected", *options)
     rows = [ask(judge, pair) for pair in pairs(people, saved) for judge in asked]
@@ -214,4 +214,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app
 
-from experiments import cells, data, launch, paper, report, results, third_party
+from experiments import cells, data, entry, launch, paper, report, results, third_party
 from experiments.runs import Run
 from experiments.third_party import Judge
 from tipim_jax import metrics
@@ -89,7 +88,7 @@ def main(_: list[str]) -> None:
     protocol = data.thinned(run.protocol, run.probes)
     judges, absent = third_party.installed()
     if not judges:
-        raise app.UsageError(f"{'; '.join(absent)}; run `{third_party.INSTALL}`")
+        raise ValueError(f"{'; '.join(absent)}; run `{third_party.INSTALL}`")
     files = protect(run, protocol)
     lines = []
     for judge in judges:
@@ -110,4 +109,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

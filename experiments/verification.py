@@ -16,11 +16,12 @@ between them, and the average is over all. --quick: the demo photos.
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments import (
     bootstrap,
     data,
+    entry,
     framing,
     launch,
     pairs,
@@ -114,19 +115,16 @@ def main(_: list[str]) -> None:
     models = run.models or []
     hide = _GOAL.value == "obfuscation"
     method = "mim" if run.quick else _METHOD.value
-    try:
-        if len(models) < 2:
-            raise ValueError("give two or more --models, to be surrogates and black boxes")
-        lines: list[dict[str, Any]] = []
-        missing: list[Any] = []
-        for manifest in manifests(run):
-            scene = pairs.scene(manifest, framing.FRAMINGS[_FRAMING.value], models, run.cache)
-            missing += scene.faces.missing
-            for black_box in _BLACK_BOXES.value or (models[-1:] if run.quick else models):
-                surrogates = _SURROGATES.value or [m for m in models if m != black_box]
-                lines += measured(run, scene, method, black_box, surrogates, hide)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
+    if len(models) < 2:
+        raise ValueError("give two or more --models, to be surrogates and black boxes")
+    lines: list[dict[str, Any]] = []
+    missing: list[Any] = []
+    for manifest in manifests(run):
+        scene = pairs.scene(manifest, framing.FRAMINGS[_FRAMING.value], models, run.cache)
+        missing += scene.faces.missing
+        for black_box in _BLACK_BOXES.value or (models[-1:] if run.quick else models):
+            surrogates = _SURROGATES.value or [m for m in models if m != black_box]
+            lines += measured(run, scene, method, black_box, surrogates, hide)
     print(results.save(run.workdir, "verification", lines, missing=missing))
     means = averaged(lines)
     print(results.save(run.workdir, "average", means))
@@ -143,4 +141,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from experiments import data, launch, results
+from experiments import data, entry, launch, results
 from tipim_jax.photos import targets, verify
 
 _TARGETS = flags.DEFINE_string("targets", None, "File of targets; the built-in ones by default.")
@@ -68,4 +68,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    entry.run(main)

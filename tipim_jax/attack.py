@@ -208,7 +208,9 @@ def run(
       state: `jax.vmap(attack.init)(problem)`.
       problem: from `prepare`.
       num_steps: N.
-      gamma: weight of the batch MMD (Eq. 4), whose gradient is the only thing images of a batch share.
+      gamma: γ of Eq. 4, mean over the batch of the identity losses + γ · MMD. MMD is the only thing images
+        of a batch share. An image's own loss stands for B times its part of that mean, so the gradient
+        of the MMD enters B times.
       mask: [B] which images are real and not padding; all by default. Padding must not enter the MMD.
       record: `Step` of one image -> what to stack; whatever it does not return is not computed.
       witnesses: recognisers that only `record` gets to see; their sources and targets
@@ -218,6 +220,8 @@ def run(
       The final state [B, ...] and the records, each [N, B, ...].
     """
 
+    images = len(problem.image) if mask is None else jnp.sum(mask)
+
     def one_step(state: AttackState, step: jax.Array):
         if gamma:
             value, gradient = naturalness.mmd_and_gradient(state.image, problem.image, mask)
@@ -226,7 +230,7 @@ def run(
 
         def update_and_record(key, state, problem, gradient, seen):
             key = jax.random.fold_in(key, step)
-            extra = (gamma * value, gamma * gradient)
+            extra = (gamma * value, gamma * images * gradient)
             state, info = attack.update(params, key, step, state, problem, extra)
             watching = Witnesses(witnesses.params, *seen)
             info = info._replace(number=step, params=params, problem=problem, witnesses=watching)
