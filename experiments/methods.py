@@ -174,7 +174,7 @@ def settled(name: str, setting: Setting = Setting()) -> Setting:
     """The setting after what sets the method apart.
 
     Raises:
-      ValueError: an unknown method.
+      ValueError: an unknown method, norm, diversity or search.
     """
     base = name.removesuffix(UNTARGETED)
     if base not in METHODS:
@@ -182,6 +182,9 @@ def settled(name: str, setting: Setting = Setting()) -> Setting:
             f"unknown method {name!r}; use {', '.join(METHODS)}, or one of them with {UNTARGETED}"
         )
     own = METHODS[base](setting)
+    for table, key in ((NORMS, own.norm), (DIVERSITIES, own.diversity), (SEARCHES, own.search)):
+        if key not in table:
+            raise ValueError(f"{key!r} is none of {', '.join(table)}")
     return own if base == name else own._replace(attract=0.0, search="fixed")
 
 
@@ -201,12 +204,9 @@ def compose(
       around: what becomes of its updates: `probes.watched`, or others in their place.
 
     Raises:
-      ValueError: an unknown name in one of the tables.
+      ValueError: as `settled`.
     """
     own = settled(name, setting)
-    for table, key in ((NORMS, own.norm), (DIVERSITIES, own.diversity), (SEARCHES, own.search)):
-        if key not in table:
-            raise ValueError(f"{key!r} is none of {', '.join(table)}")
     norm = NORMS[own.norm]
     move = updates.mi_fgsm(own.alpha / own.epsilon, decay=own.decay, direction=norm.direction())
     composed = attack.tip_im(

@@ -80,10 +80,13 @@ def named(text: str, setting: Setting = Setting()) -> Name:
     head, *options = body.split(":")
     source, _, method = head.rpartition("/")
     counts: dict[str, int] = {}
+    virtual = False
     for option in options:
         field, _, value = option.partition("=")
-        if field in ("targets", "batch", "virtual"):
-            counts[field] = _number(text, value, int)
+        if field == "virtual":
+            virtual = _number(text, value, bool)
+        elif field in ("targets", "batch"):
+            counts[field] = _count(text, value)
         elif field in Setting._fields:
             kind = type(getattr(setting, field))
             setting = setting._replace(**{field: _number(text, value, kind)})
@@ -102,10 +105,17 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         )
     else:
         surrogates = SOURCES.get(source, tuple(source.split("+")) if source else zoo.SURROGATES)
-    if method not in CONTROLS and method not in PRESETS:
-        own = methods.settled(method, setting)
-        if best and own.search != "fixed":
-            raise ValueError(f"{text}: {method} chooses among the targets itself; leave out {BEST}")
+    if method in CONTROLS or method in PRESETS:
+        taken = "epsilon" if method in CONTROLS else "virtual"
+        useless = [option for option in options if option.partition("=")[0] != taken]
+        if useless or best:
+            raise ValueError(f"{text}: {method} takes no {[*useless, BEST][0]}, only {taken}")
+    elif best and methods.settled(method, setting).search != "fixed":
+        raise ValueError(f"{text}: {method} chooses among the targets itself; leave out {BEST}")
+    elif best and method.endswith(methods.UNTARGETED):
+        raise ValueError(f"{text}: {method} has no target; leave out {BEST}")
+    else:
+        methods.settled(method, setting)  # raises what is wrong with it
     return Name(
         body,
         surrogates,
@@ -113,10 +123,17 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         setting,
         counts.get("targets"),
         counts.get("batch"),
-        bool(counts.get("virtual")),
+        virtual,
         best,
-        _number(text, probes, int) if probes else None,
+        _count(text, probes) if probes else None,
     )
+
+
+def _count(text: str, value: str) -> int:
+    count = _number(text, value, int)
+    if count < 1:
+        raise ValueError(f"{text}: {value} is too few; give 1 or more")
+    return count
 
 
 def _number(text: str, value: str, kind: type) -> Any:

@@ -1,23 +1,41 @@
 """Lines of tables from what recognisers find: means with intervals, the paper's shape, paired differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from experiments import bootstrap, plots, ranking
 from experiments.ranking import MEASURES
-from experiments.runs import Measured
+from experiments.runs import Found, Measured
 
 Line = dict[str, Any]
 
 
-def reduced(hits: np.ndarray, best: bool) -> dict[str, np.ndarray]:
-    """Readings of hits [P,V], name -> [P]: one, or two for a protection run on every target."""
-    if not best:
-        return {"": hits[:, 0]}
-    one = int(np.argmax(hits.mean(0)))
-    return {", best per probe": np.any(hits, axis=1), ", best target": hits[:, one]}
+def readings(measured: Measured) -> dict[str, Found]:
+    """How a protection is read: reading -> recogniser -> measure -> [P] bool.
+
+    One, or two for a protection run on every target: the best of its masks for every probe, recogniser and
+    measure, and one target for all of them, that with the highest mean Rank-1-T over the recognisers that the
+    source does not hold.
+    """
+    row, found, _ = measured
+    if not row.name.best:
+        return {"": _each(found, lambda hits: hits[:, 0])}
+    unseen = [name for name in found if name not in row.name.surrogates] or list(found)
+    one = int(np.argmax(np.mean([found[name]["Rank-1-T"].mean(0) for name in unseen], axis=0)))
+    return {
+        ", best per probe": _each(found, lambda hits: np.any(hits, axis=1)),
+        ", best target": _each(found, lambda hits: hits[:, one]),
+    }
+
+
+def _each(found: Found, read: Callable[[np.ndarray], np.ndarray]) -> Found:
+    return {
+        recogniser: {measure: read(hits) for measure, hits in measures.items()}
+        for recogniser, measures in found.items()
+    }
 
 
 def with_interval(measure: str, interval: bootstrap.Interval) -> Line:
@@ -36,12 +54,12 @@ def interval(line: Line, measure: str) -> tuple[float, float, float]:
 
 def lines(measured: Measured, seed: int) -> list[Line]:
     """A line per reading and recogniser: shares of the probes with intervals, PSNR and SSIM."""
-    row, found, quality = measured
+    row, quality = measured.row, measured.quality
     means = {name: float(values.mean()) for name, values in quality.items()}
     # What changes nothing has no noise to measure.
     figures = {name: mean if np.isfinite(mean) else None for name, mean in means.items()}
     made = []
-    for reading in reduced(np.zeros((1, 1)), row.name.best):
+    for reading, found in readings(measured).items():
         for recogniser, hits in found.items():
             line: Line = {
                 "protection": row.name.text + reading,
@@ -50,8 +68,7 @@ def lines(measured: Measured, seed: int) -> list[Line]:
                 "surrogate": recogniser in row.name.surrogates,
             }
             for measure in MEASURES:
-                values = reduced(hits[measure], row.name.best)[reading]
-                line |= with_interval(measure, bootstrap.interval(values, seed))
+                line |= with_interval(measure, bootstrap.interval(hits[measure], seed))
             made.append(line | figures)
     return made
 
@@ -86,20 +103,21 @@ def compared(a: Measured, b: Measured, seed: int) -> list[Line]:
     unseen = [name for name in a.found if name not in seen]
     groups = {name: [name] for name in a.found} | ({"all unseen": unseen} if unseen else {})
     made = []
-    for group, members in groups.items():
-        line: Line = {
-            "first": a.row.name.text,
-            "second": b.row.name.text,
-            "probes": len(common),
-            "recogniser": group,
-        }
-        for measure in MEASURES:
-            first, second = (
-                np.mean([found[name][measure][i].any(1) for name in members], axis=0)
-                for found, i in zip((a.found, b.found), at)
-            )
-            line |= with_interval(measure, bootstrap.paired(first, second, seed))
-        made.append(line)
+    for (first, found), (second, other) in product(readings(a).items(), readings(b).items()):
+        for group, members in groups.items():
+            line: Line = {
+                "first": a.row.name.text + first,
+                "second": b.row.name.text + second,
+                "probes": len(common),
+                "recogniser": group,
+            }
+            for measure in MEASURES:
+                shares = (
+                    np.mean([hits[name][measure][i] for name in members], axis=0)
+                    for hits, i in zip((found, other), at)
+                )
+                line |= with_interval(measure, bootstrap.paired(*shares, seed))
+            made.append(line)
     return made
 
 

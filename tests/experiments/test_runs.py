@@ -1,5 +1,7 @@
 """Rows of a run: what their names mean, that a stopped run goes on, and the lines made of them."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,13 @@ def test_names():
         ("sface/tip_im:gama=1", "'gama' is no setting; use targets, batch, virtual, epsilon"),
         ("sface/tip_im:gamma=x", "'x' is not a float"),
         ("sface/tip_im@all", "'all' is not a int"),
+        ("sface/tip_im@0", "0 is too few; give 1 or more"),
+        ("sface/tip_im:batch=0", "0 is too few; give 1 or more"),
+        ("sface/tip_im:norm=l3", "'l3' is none of linf, l2"),
+        ("sface/mim_untargeted_best", "mim_untargeted has no target; leave out _best"),
+        ("medium:targets=3", "medium takes no targets=3, only virtual"),
+        ("noise:alpha=2", "noise takes no alpha=2, only epsilon"),
+        ("blur_best", "blur takes no _best, only epsilon"),
     ],
 )
 def test_names_that_are_none(text, complaint):
@@ -139,6 +148,24 @@ def test_two_readings_of_a_protection_run_on_every_target():
     ] * 2
     assert shape[1]["tiny"].startswith("50 [0, 100] / 50")
     assert [shape[1][r][-1] for r in ("tiny", "other")] == ["*", "0"]
+
+
+def test_the_best_target_is_one_target_for_all_recognisers():
+    name = protections.named("tiny/mim_best")
+    by = {"tiny": [[1, 1, 0]], "other": [[0, 0, 1]], "third": [[0, 1, 1]]}
+    found = {r: {m: np.array(hits, bool) for m in ranking.MEASURES} for r, hits in by.items()}
+    quality = {"PSNR": np.ones(1), "SSIM": np.ones(1)}
+    measured = runs.Measured(runs.Row(name, np.arange(1), by, by), found, quality)
+    lines = [line for line in tables.lines(measured, 0) if "best target" in line["protection"]]
+    assert {line["recogniser"]: line["Rank-1-T"] for line in lines} == {
+        "tiny": 0,
+        "other": 1,
+        "third": 1,
+    }
+    differences = tables.compared(measured, measured, 0)
+    readings = [f"tiny/mim_best, best {reading}" for reading in ("per probe", "target")]
+    seen = dict.fromkeys((line["first"], line["second"]) for line in differences)
+    assert list(seen) == list(itertools.product(readings, readings))
 
 
 def test_rows_are_compared_on_the_probes_of_both():

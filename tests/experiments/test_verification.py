@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from experiments import data, framing, pairs, paper, protocols
+from experiments import data, framing, pairs, paper, protocols, verification
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,13 +99,107 @@ def test_a_recogniser_sees_the_whole_canvas(size, left):
     np.testing.assert_allclose(crop[size[0] // 2, :, 0], expected, atol=1e-2)
 
 
-def test_manifests_that_are_none(tmp_path):
-    (tmp_path / "a.json").write_text('{"photos": []}')
-    with pytest.raises(ValueError, match="is not a verification protocol"):
-        pairs.read(tmp_path / "a.json", tmp_path)
-    root = data.demo_people(tmp_path / "photos")
-    manifest = protocols.verification(protocols.people_of(root), 2, 1, [], 0)
-    protocols.write(manifest, root, tmp_path / "b.json")
-    read = pairs.read(tmp_path / "b.json", root)
-    assert len(read.photos) == 2
-    assert list(read.groups.values()) == [read.photos]
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """(folder of photos, a manifest of two of them and a target)."""
+    root = data.demo_people(tmp_path_factory.mktemp("photos"))
+    return root, protocols.verification(protocols.people_of(root), 2, 1, [], 0)
+
+
+def read(drawn, folder, **changes) -> pairs.Manifest:
+    root, manifest = drawn
+    (folder / "pairs.json").write_text(json.dumps({**manifest, **changes}))
+    return pairs.read(folder / "pairs.json", root)
+
+
+def test_a_manifest_is_read_as_it_was_drawn(drawn, tmp_path):
+    found = read(drawn, tmp_path)
+    assert len(found.photos) == 2
+    assert list(found.groups.values()) == [found.photos]
+    (target,) = found.targets
+    group = read(drawn, tmp_path, groups={target: drawn[1]["photos"][1:]}).groups
+    assert group == {target: found.photos[1:]}
+
+
+ANN, OTHER = "ann/1.jpg", "nobody/1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"photos": []}, "names no photos"),
+        ({"targets": {}}, "names no targets"),
+        ({"targets": None}, "is not a verification protocol"),
+        ({"groups": {}, "others": {OTHER: ANN}}, "`others`.*nobody/1.jpg.*not among its `photos`"),
+        ({"groups": {"bob": []}}, "`groups`.*bob.*are not its `targets`"),
+        ({"groups": {"TARGET": []}}, "group of .* is empty"),
+        ({"groups": {"TARGET": [OTHER]}}, "nobody/1.jpg.*not among its `photos`"),
+    ],
+)
+def test_manifests_that_do_not_fit(drawn, tmp_path, changes, complaint):
+    (target,) = drawn[1]["targets"]
+    if "groups" in changes:
+        named = {name.replace("TARGET", target): g for name, g in changes["groups"].items()}
+        changes = {**changes, "groups": named}
+    with pytest.raises(ValueError, match=complaint):
+        read(drawn, tmp_path, **changes)
+
+
+def test_white_boxes_are_no_black_boxes():
+    models = ["a", "b", "c", "d"]
+    in_turn = verification.boxes(models[:3], None, None)
+    assert in_turn == [("a", ["b", "c"]), ("b", ["a", "c"]), ("c", ["a", "b"])]
+    assert verification.boxes(models, None, ["a", "b"]) == [("c", ["a", "b"]), ("d", ["a", "b"])]
+    assert verification.boxes(models, ["d"], None) == [("d", ["a", "b", "c"])]
+    assert verification.boxes(models, ["d"], ["a"]) == [("d", ["a"])]
+
+
+@pytest.mark.parametrize(
+    ("black_boxes", "surrogates", "complaint"),
+    [
+        (["typo"], None, "--black_boxes=typo is not among --models=a,b"),
+        (None, ["typo"], "--surrogates=typo is not among --models=a,b"),
+        (["a"], ["a"], "a is both a surrogate and a black box"),
+        (None, ["a", "b"], "no black box is left"),
+    ],
+)
+def test_boxes_that_do_not_fit(black_boxes, surrogates, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        verification.boxes(["a", "b"], black_boxes, surrogates)
+    with pytest.raises(ValueError, match="two or more --models"):
+        verification.boxes(["a"], black_boxes, surrogates)
+
+
+@pytest.mark.parametrize(
+    ("method", "goal", "framed", "complaint"),
+    [
+        ("tip_im", "obfuscation", "box", "--method=tip_im aims at a target.*tip_im_untargeted"),
+        ("medium", "obfuscation", "aligned", "--method=medium aims at a target"),
+        ("medium", "impersonation", "whole", "use --framing=aligned"),
+        ("tip_imm", "impersonation", "whole", "unknown method 'tip_imm'"),
+    ],
+)
+def test_methods_that_do_not_fit(method, goal, framed, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        verification.check(method, goal, framed)
+
+
+@pytest.mark.parametrize(
+    ("method", "goal", "framed"),
+    [
+        ("tip_im_untargeted:epsilon=8", "obfuscation", "box"),
+        ("noise", "obfuscation", "whole"),
+        ("medium", "impersonation", "aligned"),
+        ("tip_im", "impersonation", "box"),
+    ],
+)
+def test_methods_that_fit(method, goal, framed):
+    verification.check(method, goal, framed)
+
+
+def test_every_row_shows_its_published_figure():
+    rows = [*paper.IDENTIFICATION_ROWS, *paper.VERIFICATION_ROWS]
+    configs = sorted((ROOT / "experiments" / "configs").glob("row*.flags"))
+    assert [row["flags"] for row in rows] == [path.stem for path in configs]
+    for row, path in zip(rows, configs, strict=True):
+        assert row["TIP-IM"].removesuffix(" %").rstrip("0") in path.read_text(encoding="utf-8")
