@@ -46,6 +46,7 @@ def main(_: list[str]) -> None:
         Table("Rank-1-UT [95 % interval] / Rank-5-UT, percent", shapes[ranking.UT]),
         Table("The paper's Table 4", paper.TABLE_4, paper.TABLE_7),
         Table("The paper's Table 8, MegFace gallery, Rank-1-T", paper.TABLE_8),
+        Table("Published rows of this launch", paper.IDENTIFICATION_ROWS, paper.RECALLED),
         Picture("Rank-1", tables.bars(lines), "Higher is better; bars are 95 % intervals."),
     ]
     if compare:

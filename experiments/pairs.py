@@ -1,5 +1,6 @@
 """Verification as AMT-GAN measures it: is a protected photo taken for the target, or no longer for oneself?"""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,11 +43,11 @@ def read(manifest: Path, root: Path) -> Manifest:
     """Reads a manifest of photos below `root`.
 
     It is JSON: `photos` [photo], `others` {photo: photo}, `targets` {name: {"aim": photo, "test": photo}},
-    and, where not every photo aims at every target (LADN), `groups` {name: [photo]}; `hashes` as for
-    `data.read_protocol`. Photos are paths below `root`.
+    and, where not every photo aims at every target (LADN), `groups` {name: [photo]} for each of them; `hashes`
+    as for `data.read_protocol`. Photos are paths below `root`.
 
     Raises:
-      ValueError: it is no such manifest, or its photos are missing or changed.
+      ValueError: it is no such manifest, its parts do not fit, or its photos are missing or changed.
     """
     try:
         entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -56,11 +57,39 @@ def read(manifest: Path, root: Path) -> Manifest:
         groups = {n: tuple(root / p for p in g) for n, g in entries.get("groups", {}).items()}
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{manifest} is not a verification protocol ({error!r})") from error
+    groups = groups or dict.fromkeys(targets, photos)
+    found = Manifest(manifest.stem, photos, others, targets, groups)
+    _check_parts(found, manifest, root)
     named = [*photos, *others.values(), *(path for pair in targets.values() for path in pair)]
     data.check(manifest, root, named, entries.get("hashes", {}))
-    return Manifest(
-        manifest.stem, photos, others, targets, groups or dict.fromkeys(targets, photos)
-    )
+    return found
+
+
+def _check_parts(found: Manifest, manifest: Path, root: Path) -> None:
+    """Whether the parts of a manifest fit each other.
+
+    Raises:
+      ValueError: they do not.
+    """
+    for part, named in (("photos", found.photos), ("targets", found.targets)):
+        if not named:
+            raise ValueError(f"{manifest} names no {part}")
+    if stray := found.groups.keys() ^ found.targets.keys():
+        raise ValueError(
+            f"`groups` and `targets` of {manifest} differ in {', '.join(sorted(stray))}; name a group for "
+            "every target, or no groups"
+        )
+    for name, group in found.groups.items():
+        if not group:
+            raise ValueError(f"the group of {name!r} in {manifest} is empty")
+    known = set(found.photos)
+    parts = {"others": tuple(found.others)} | {f"groups.{n}": g for n, g in found.groups.items()}
+    for part, paths in parts.items():
+        if strays := [str(path.relative_to(root)) for path in paths if path not in known]:
+            raise ValueError(
+                f"{len(strays)} photos in `{part}` of {manifest}, {strays[0]} first, are not among its "
+                "`photos`"
+            )
 
 
 class Scene(NamedTuple):
@@ -139,26 +168,48 @@ class Trial(NamedTuple):
     quality: Mapping[str, np.ndarray]
 
 
-def protected(run: Run, scene: Scene, text: str, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [n] of the faces of a target's group, and their canvases [n,160,160,3] protected, kept."""
-    chosen = scene.at(scene.manifest.groups[target])
-    aim = {
-        judge.name: scene.of(judge.name, scene.manifest.targets[target][0])
-        for judge in scene.judges
-    }
-    if any(embedding is None for embedding in aim.values()):
+def protected(
+    run: Run, scene: Scene, text: str, target: str, photos: Sequence[Path]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Protects photos from or towards one target, or finds what was made of the same photos already.
+
+    Args:
+      run: where the canvases are kept.
+      scene: the photos as recognisers see them.
+      text: name of the protection.
+      target: of the manifest.
+      photos: which of the manifest's.
+
+    Returns:
+      Indices [n] of their faces, and canvases [n,160,160,3] uint8; n is less than the number of photos where
+      some show no face.
+
+    Raises:
+      ValueError: no photo, or not the target's, shows a face.
+    """
+    chosen = scene.at(photos)
+    if not len(chosen):
+        raise ValueError(f"no photo of {scene.manifest.name} that aims at {target!r} shows a face")
+    aim = scene.at(scene.manifest.targets[target][:1])
+    if not len(aim):
         raise ValueError(f"{scene.manifest.targets[target][0]} shows no face to aim at")
     subjects = Subjects(
         scene.faces.at(chosen),
         (target,),
-        {name: embedding[None] for name, embedding in aim.items() if embedding is not None},
+        {name: embedded[aim] for name, embedded in scene.embeddings.items()},
         scene.framing.frame,
     )
     (name,) = run.named([text]).values()
     make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
-    cell = f"{scene.manifest.name}/{name.folder}/to {target}"
+    # Data sets may bear the same name, and a manifest may change: cells belong to the photos themselves.
+    contents = " ".join([*subjects.faces.digests, *scene.faces.at(aim).digests])
+    digest = hashlib.sha256(contents.encode()).hexdigest()[:16]
     kept = cells.in_parts(
-        run.workdir, cell, len(chosen), run.batch_size, lambda i: {"canvases": make(i)[:, 0]}
+        run.workdir,
+        f"{scene.manifest.name}/{name.folder}/to {target}/{digest}",
+        len(chosen),
+        name.batch or run.batch_size,
+        lambda i: {"canvases": make(i)[:, 0]},
     )
     return chosen, kept["canvases"]
 
@@ -171,12 +222,13 @@ def trial(run: Run, scene: Scene, text: str, black_box: str, obfuscation: bool) 
     """
     (judge,) = (judge for judge in scene.judges if judge.name == black_box)
     before, after, figures = [], [], []
-    # What aims at nobody is the same for every target.
-    targets = list(scene.manifest.targets)[:1] if obfuscation else list(scene.manifest.targets)
-    for target in targets:
-        chosen, canvases = protected(run, scene, text, target)
+    groups = scene.manifest.groups
+    if obfuscation:  # what aims at nobody is the same for every target
+        groups = {next(iter(groups)): scene.manifest.photos}
+    for target, photos in groups.items():
+        chosen, canvases = protected(run, scene, text, target, photos)
         embedded = embed_canvases(judge, canvases)
-        for i, face, made in zip(chosen, embedded, canvases):
+        for i, face, made in zip(chosen, embedded, canvases, strict=True):
             path = scene.faces.paths[i]
             other = (
                 scene.manifest.others.get(path)

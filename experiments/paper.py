@@ -66,14 +66,40 @@ THRESHOLDS = {
     "facenet": (0.256587, 0.409131, 0.591191),
     "mobileface": (0.183635, 0.301611, 0.380878),
 }
-# PSR (%) on CelebA-HQ at FAR 0.01, and the average over CelebA-HQ and LADN.
+# PSR (%) at FAR 0.01; the average is over CelebA-HQ and LADN.
+_NETWORKS = ("data", "method", "irse50", "ir152", "facenet", "mobileface", "average")
 VERIFICATION = [
-    dict(zip(("method", "irse50", "ir152", "facenet", "mobileface", "average"), row, strict=True))
+    dict(zip(_NETWORKS, row, strict=True))
     for row in (
-        ("TIP-IM", 54.40, 37.23, 40.74, 48.72, 50.06),
-        ("AMT-GAN", 76.96, 35.13, 16.62, 50.71, 52.84),
-        ("CLIP2Protect", 81.10, 48.42, 41.72, 75.26, 64.90),
-        ("DiffAM", 92.00, 63.13, 64.67, 83.35, 77.88),
-        ("WeakenDiff", 88.87, 67.25, 59.53, 91.57, 79.17),
+        ("CelebA-HQ", "TIP-IM", 54.40, 37.23, 40.74, 48.72, 50.06),
+        ("LADN (?)", "TIP-IM", 65.89, 43.57, 63.50, 46.48, None),
+        ("CelebA-HQ", "AMT-GAN", 76.96, 35.13, 16.62, 50.71, 52.84),
+        ("CelebA-HQ", "CLIP2Protect", 81.10, 48.42, 41.72, 75.26, 64.90),
+        ("CelebA-HQ", "DiffAM", 92.00, 63.13, 64.67, 83.35, 77.88),
+        ("CelebA-HQ", "WeakenDiff", 88.87, 67.25, 59.53, 91.57, 79.17),
     )
 ]
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    names = ("flags", "data", "protocol", "measure", "TIP-IM")
+    lines = (line.split(" | ") for line in text.strip().splitlines())
+    return [dict(zip(names, cells, strict=True)) for cells in lines]
+
+
+# The ten published rows; `flags` is the row's file in experiments/configs.
+IDENTIFICATION_ROWS = _rows("""
+row01_lfw_dodging | LFW | CLIP2Protect, dodging (?) | Rank-1 PSR (Rank-1-UT) on mobileface | 82.2 %
+row02_lfw_impersonation | LFW | CLIP2Protect, impersonation (?) | Rank-1 PSR (Rank-1-T) on mobileface | 34 %
+row03_celeba_hq_identification | CelebA-HQ | CLIP2Protect, impersonation (?) | Rank-1-T PSR | 21.2 %
+""")
+VERIFICATION_ROWS = _rows("""
+row04_celeba_hq_irse50 | CelebA-HQ | AMT-GAN | PSR on irse50 at FAR 0.01 | 54.40 %
+row05_ladn_irse50 | LADN | AMT-GAN | PSR on irse50 at FAR 0.01 | 65.89 %
+row06_average | CelebA-HQ and LADN | AMT-GAN | PSR at FAR 0.01, mean of both on four networks | 50.06 %
+row07_celeba_hq_ir152 | CelebA-HQ | impersonation | ASR on ir152 at FAR 0.01, a share | 0.4126
+row08_ffhq_ir152 | FFHQ | impersonation | ASR on ir152 at FAR 0.01 | 46.25 %
+row09_celeba_hq_box_irse50 | CelebA-HQ | impersonation | PSR on irse50 at FAR 0.01 | 57.29 %
+row10_celeba_hq_quality | CelebA-HQ | AMT-GAN, DiffAM (?) | PSNR; SSIM .921; FID 38.74, not computed here | 33.2106 dB
+""")
+RECALLED = "(?): recalled, not seen at its source."

@@ -1,14 +1,15 @@
 """The verification protocol of AMT-GAN and its successors: PSR at fixed false accept rates.
 
     python -m experiments.verification --data_dir=CelebA-HQ --protocol=celeba_hq.json \\
-        --flagfile=experiments/configs/celeba_hq_psr.flags --workdir=results/celeba_hq
+        --flagfile=experiments/configs/row04_celeba_hq_irse50.flags --workdir=results/row04
 
-Of --models every one is the black box in turn and the others are the surrogates, unless --black_boxes and
---surrogates say otherwise. --framing says what recognisers see: `whole` photos (AMT-GAN), the detected `box`
-(CLIP2Protect, WeakenDiff) or `aligned` faces; results differ widely and are never to be compared across it.
---goal=impersonation: the protected photo matches a second photo of the target. --goal=obfuscation: it no
-longer matches another photo of the person. Thresholds are the published ones for the published networks
-(`irse50`, `ir152`, `facenet`, `mobileface`) and those of the clean photos for others. Manifests are
+Of --models every one is the black box in turn and the others are the surrogates. With --surrogates only the
+other models are black boxes; --black_boxes names those to measure on. --framing says what recognisers see:
+`whole` photos (AMT-GAN), the detected `box` (CLIP2Protect, WeakenDiff) or `aligned` faces, the only ones that
+presets protect; results differ widely and are never to be compared across it. --goal=impersonation: the
+protected photo matches a second photo of the target. --goal=obfuscation, by an `_untargeted` method or a
+control: it no longer matches another photo of the person. Thresholds are the published ones for the published
+networks (`irse50`, `ir152`, `facenet`, `mobileface`) and those of the clean photos for others. Manifests are
 written by `experiments.make_protocol --kind=verification`; --data_dir and --protocol take several, comma
 between them, and the average is over all. --quick: the demo photos.
 """
@@ -24,14 +25,18 @@ from experiments import (
     entry,
     framing,
     launch,
+    methods,
     pairs,
     paper,
+    protections,
     protocols,
     report,
     results,
     tables,
 )
 from experiments.runs import Run
+from ports import zoo
+from tipim_jax.photos.presets import PRESETS
 
 _METHOD = flags.DEFINE_string("method", "tip_im", "Method; `_untargeted` for obfuscation.")
 _GOAL = flags.DEFINE_enum(
@@ -39,11 +44,63 @@ _GOAL = flags.DEFINE_enum(
 )
 _FRAMING = flags.DEFINE_enum("framing", "whole", list(framing.FRAMINGS), "What recognisers see.")
 _BLACK_BOXES = flags.DEFINE_list(
-    "black_boxes", None, "Which of the models; each in turn by default."
+    "black_boxes", None, "Which of the models; by default each in turn that is no surrogate."
 )
 _SURROGATES = flags.DEFINE_list(
-    "surrogates", None, "Of all black boxes; the other models by default."
+    "surrogates", None, "Models, of all black boxes; the other models by default."
 )
+
+
+def boxes(
+    models: list[str], black_boxes: list[str] | None, surrogates: list[str] | None
+) -> list[tuple[str, list[str]]]:
+    """Every black box with its surrogates.
+
+    Args:
+      models: all recognisers.
+      black_boxes: those measured on; None for every model that is no surrogate.
+      surrogates: of every black box; None for the other models.
+
+    Raises:
+      ValueError: some are not among the models, are both, or none is left.
+    """
+    if len(models) < 2:
+        raise ValueError("give two or more --models, to be surrogates and black boxes")
+    for flag, names in (("black_boxes", black_boxes), ("surrogates", surrogates)):
+        if absent := [name for name in names or [] if name not in models]:
+            raise ValueError(
+                f"--{flag}={','.join(absent)} is not among --models={','.join(models)}"
+            )
+    white = surrogates or []
+    if both := [name for name in black_boxes or [] if name in white]:
+        raise ValueError(
+            f"{both[0]} is both a surrogate and a black box; name it in one of the two"
+        )
+    chosen = black_boxes or [name for name in models if name not in white]
+    if not chosen:
+        raise ValueError("all --models are --surrogates, so no black box is left; leave one out")
+    return [(box, white or [name for name in models if name != box]) for box in chosen]
+
+
+def check(method: str, goal: str, framed: str) -> None:
+    """Whether a method fits the goal and the framing.
+
+    Raises:
+      ValueError: it does not, or there is no such method.
+    """
+    name = protections.named(f"models/{method}").method
+    if goal == "obfuscation" and not (
+        name in methods.CONTROLS or name.endswith(methods.UNTARGETED)
+    ):
+        raise ValueError(
+            f"--method={method} aims at a target, which obfuscation has not; use tip_im_untargeted, "
+            f"another method with {methods.UNTARGETED}, or a control ({', '.join(methods.CONTROLS)})"
+        )
+    if name in PRESETS and framed != "aligned":
+        raise ValueError(
+            f"--method={method} leaves aligned faces, not what --framing={framed} shows; "
+            "use --framing=aligned"
+        )
 
 
 def measured(
@@ -96,34 +153,40 @@ def manifests(run: Run) -> list[pairs.Manifest]:
     folders, files = launch.places()
     if not files or len(folders) != len(files):
         raise ValueError("give a --data_dir and a --protocol for each data set, or --quick")
-    return [
+    read = [
         pairs.read(file, data.photo_folder(folder, run.cache))
-        for folder, file in zip(folders, files)
+        for folder, file in zip(folders, files, strict=True)
+    ]
+    if len({file.stem for file in files}) == len(files):
+        return read
+    return [
+        manifest._replace(name=f"{file.parent.name}/{file.stem}")
+        for manifest, file in zip(read, files, strict=True)
     ]
 
 
 def main(_: list[str]) -> None:
+    goal, framed, quick = _GOAL.value, _FRAMING.value, flags.FLAGS.quick
+    hide = goal == "obfuscation"
+    method = ("mim_untargeted" if hide else "mim") if quick else _METHOD.value
+    check(method, goal, framed)
+    models = list(zoo.SURROGATES) if quick else list(dict.fromkeys(flags.FLAGS.models or []))
+    chosen = boxes(models, _BLACK_BOXES.value, _SURROGATES.value)
     files = launch.places()[1]
     run = launch.begin(
         "verification",
         data.NO_PHOTOS._replace(name="+".join(file.stem for file in files)),
-        method=_METHOD.value,
-        goal=_GOAL.value,
-        framing=_FRAMING.value,
+        method=method,
+        goal=goal,
+        framing=framed,
         surrogates=_SURROGATES.value,
     )
-    models = run.models or []
-    hide = _GOAL.value == "obfuscation"
-    method = "mim" if run.quick else _METHOD.value
-    if len(models) < 2:
-        raise ValueError("give two or more --models, to be surrogates and black boxes")
     lines: list[dict[str, Any]] = []
     missing: list[Any] = []
     for manifest in manifests(run):
-        scene = pairs.scene(manifest, framing.FRAMINGS[_FRAMING.value], models, run.cache)
+        scene = pairs.scene(manifest, framing.FRAMINGS[framed], models, run.cache)
         missing += scene.faces.missing
-        for black_box in _BLACK_BOXES.value or (models[-1:] if run.quick else models):
-            surrogates = _SURROGATES.value or [m for m in models if m != black_box]
+        for black_box, surrogates in chosen[-1:] if quick else chosen:
             lines += measured(run, scene, method, black_box, surrogates, hide)
     print(results.save(run.workdir, "verification", lines, missing=missing))
     means = averaged(lines)
@@ -131,13 +194,16 @@ def main(_: list[str]) -> None:
     parts: list[report.Part] = [
         report.Table("Success rate (PSR, ASR)", lines, "Before: the same, of unprotected photos."),
         report.Table("Mean over data and black boxes", means),
-        report.Table("Published, percent, CelebA-HQ at FAR 0.01", paper.VERIFICATION),
+        report.Table("Published rows of this launch", paper.VERIFICATION_ROWS, paper.RECALLED),
+        report.Table(
+            "Published PSR of impersonation at FAR 0.01, percent",
+            paper.VERIFICATION,
+            paper.RECALLED,
+        ),
     ]
-    report.write(run.workdir, f"Verification, {_GOAL.value}, {_FRAMING.value}", parts)
+    report.write(run.workdir, f"Verification, {goal}, {framed}", parts)
     (at,) = (line for line in means if line["FAR"] == "0.01")
-    print(
-        f"{_GOAL.value}, {_FRAMING.value}: PSR {at['PSR']:.2f} at FAR 0.01, PSNR {at['PSNR']:.2f} dB"
-    )
+    print(f"{goal}, {framed}: PSR {at['PSR']:.2f} at FAR 0.01, PSNR {at['PSNR']:.2f} dB")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ ANN, OTHER = "ann/1.jpg", "nobody/1.jpg"
         ({"targets": {}}, "names no targets"),
         ({"targets": None}, "is not a verification protocol"),
         ({"groups": {}, "others": {OTHER: ANN}}, "`others`.*nobody/1.jpg.*not among its `photos`"),
-        ({"groups": {"bob": []}}, "`groups`.*bob.*are not its `targets`"),
+        ({"groups": {"bob": []}}, "`groups` and `targets` of .* differ in .*bob"),
         ({"groups": {"TARGET": []}}, "group of .* is empty"),
         ({"groups": {"TARGET": [OTHER]}}, "nobody/1.jpg.*not among its `photos`"),
     ],
@@ -202,4 +202,4 @@ def test_every_row_shows_its_published_figure():
     configs = sorted((ROOT / "experiments" / "configs").glob("row*.flags"))
     assert [row["flags"] for row in rows] == [path.stem for path in configs]
     for row, path in zip(rows, configs, strict=True):
-        assert row["TIP-IM"].removesuffix(" %").rstrip("0") in path.read_text(encoding="utf-8")
+        assert row["TIP-IM"].split()[0] in path.read_text(encoding="utf-8")
