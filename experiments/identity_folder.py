@@ -2,8 +2,8 @@
 
 Photos are stored as the bytes of their files. `tfds.builder_from_directory(DIR).as_data_source("photos")`
 reads what `pack` wrote, and every experiment takes DIR as its --data_dir. They take TFDS's own `lfw` as
-well, if it was prepared as ArrayRecord; that one keeps no file names, so photos are numbered in its order
-and a protocol has to be made of them.
+well, if it was prepared as ArrayRecord; that one keeps no file names, so photos are numbered in its order,
+and `experiments.make_protocol --data_dir=DIR` draws a protocol of them.
 """
 
 import shutil
@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 
-from experiments import data
+from experiments import protocols
 
 SPLIT = "photos"
 
 
 class IdentityFolder(tfds.core.GeneratorBasedBuilder):
-    """The photos of an identity folder: image, person and the photo's file name, sorted by both."""
+    """The photos of an identity folder: image, person and the photo's path in the person's folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     # Nothing is downloaded. (To look for checksums, TFDS 4.9 needs a package that it does not install.)
@@ -50,10 +51,11 @@ class IdentityFolder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, str]]]:
         if self._root is None:
             raise ValueError("give root, the identity folder, to build this dataset")
-        for person in sorted(path for path in Path(self._root).iterdir() if path.is_dir()):
-            for photo in data.photos_of(person):
-                example = {"image": str(photo), "label": person.name, "name": photo.name}
-                yield f"{person.name}/{photo.name}", example
+        root = Path(self._root)
+        for person, photos in protocols.people_of(root).items():
+            for photo in photos:
+                example = {"image": str(root / person / photo), "label": person, "name": photo}
+                yield f"{person}/{photo}", example
 
 
 def pack(root: Path, folder: Path) -> Path:
@@ -62,7 +64,7 @@ def pack(root: Path, folder: Path) -> Path:
     Raises:
       ValueError: `root` holds no person with a photo.
     """
-    if not any(data.photos_of(person) for person in root.iterdir() if person.is_dir()):
+    if "" in protocols.people_of(root):
         raise ValueError(f"{root} holds no subfolder with photos; make one for each person")
     builder = IdentityFolder(root=str(root), data_dir=str(folder), file_format="array_record")
     builder.download_and_prepare()
@@ -73,20 +75,34 @@ def unpack(prepared: Path, root: Path) -> None:
     """Writes the photos of a prepared dataset as an identity folder, all of them or none.
 
     Raises:
-      ValueError: it holds no labelled photos.
+      ValueError: it cannot be read without TensorFlow, or holds no photos labelled in words.
     """
-    builder = tfds.builder_from_directory(str(prepared))
-    features = builder.info.features
-    if not {"image", "label"} <= set(features or ()):
-        raise ValueError(f"{prepared} holds no photos with labels; pack an identity folder")
+    try:
+        builder = tfds.builder_from_directory(str(prepared))
+    except (ValueError, OSError, ParseError) as error:
+        raise ValueError(f"{prepared} is not a dataset that TFDS can read ({error})") from error
+    features = dict(builder.info.features or {})
+    words = isinstance(features.get("label"), tfds.features.Text)
+    if not (words and isinstance(features.get("image"), tfds.features.Image)):
+        raise ValueError(f"{prepared} holds no photos labelled in words; pack an identity folder")
+    undecoded = {"image": tfds.decode.SkipDecoding()}
+    try:
+        sources = [
+            builder.as_data_source(split=split, decoders=undecoded) for split in builder.info.splits
+        ]
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{prepared} is in {builder.info.file_format.name}, which takes TensorFlow to read; "
+            "prepare it with file_format=array_record"
+        ) from error
     part = root.with_name(f".{root.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    undecoded = {"image": tfds.decode.SkipDecoding()}
-    for split in builder.info.splits:
-        for example in builder.as_data_source(split=split, decoders=undecoded):
+    for source in sources:
+        for example in source:
             person = part / example["label"].decode()
             person.mkdir(parents=True, exist_ok=True)
             number = len(list(person.iterdir())) + 1
             name = example.get("name", f"{person.name}_{number:04d}.jpg".encode()).decode()
+            (person / name).parent.mkdir(parents=True, exist_ok=True)
             (person / name).write_bytes(example["image"])
     part.rename(root)

@@ -9,7 +9,16 @@
 in the gallery, and 500 strangers. `verification` is that of AMT-GAN: photos to protect, each with another of
 the same person where there is one, and per target a photo to aim at and one to test with; in a folder
 without people the targets are given by name. --base takes the split from a manifest and adds hashes.
---pack also stores the photos as a TFDS dataset. --quick makes both kinds of the demo photos.
+--pack also stores the photos as a TFDS dataset; a dataset that TFDS prepared as ArrayRecord is also taken as
+--data_dir. --quick makes both kinds of the demo photos.
+
+A person's photos may lie in folders of their own. Of CFP (`Data/Images/001/frontal/01.jpg`, `…/profile/…`)
+--data_dir is `Data/Images`; frontal and profile photos are drawn alike, and its pairs (`Protocol`) are not
+read. Its 500 people suffice for --num_probes=300 --num_distractors=190.
+
+A gallery like MegFace's is one more folder of the tree, or a link there, made after the draw with
+--num_distractors=0: write `"distractors": ["MegFace"]` into the manifest and give it as --base. Every photo
+below that folder is then a stranger's; a list may as well name a folder for each person.
 """
 
 from pathlib import Path
@@ -18,7 +27,9 @@ from absl import flags
 
 from experiments import data, entry, identity_folder, protocols
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of photos, person/photo or flat.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of photos, person/photo or flat, or a dataset that TFDS prepared."
+)
 _OUT = flags.DEFINE_string("out", None, "The manifest to write.")
 _KIND = flags.DEFINE_enum("kind", "identification", ["identification", "verification"], "Protocol.")
 _BASE = flags.DEFINE_string("base", None, "Manifest to take the split from.")
@@ -28,6 +39,7 @@ _DISTRACTORS = flags.DEFINE_integer("num_distractors", 500, "Strangers in the ga
 _PAIRS = flags.DEFINE_list("target_pairs", [], "AIM:TEST photos of each target of a flat folder.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
 _PACK = flags.DEFINE_string("pack", None, "Also pack the photos as ArrayRecord below this folder.")
+_CACHE = flags.DEFINE_string("cache", "results/cache", "Where such a dataset is unpacked.")
 _WORKDIR = flags.DEFINE_string("workdir", "results/make_protocol", "Where a --quick run writes.")
 _QUICK = flags.DEFINE_bool("quick", False, "Both kinds, of the demo photos.")
 
@@ -38,9 +50,10 @@ def main(_: list[str]) -> None:
         return
     if not (_DATA_DIR.value and _OUT.value):
         raise ValueError("give --data_dir and --out, or --quick")
-    root, verify = Path(_DATA_DIR.value), _KIND.value == "verification"
+    verify = _KIND.value == "verification"
     targets = _TARGETS.value or (4 if verify else 10)
     try:
+        root = data.photo_folder(Path(_DATA_DIR.value), Path(_CACHE.value))
         people = protocols.people_of(root)
         if _BASE.value:
             made = protocols.based(Path(_BASE.value), people)
@@ -53,7 +66,7 @@ def main(_: list[str]) -> None:
         protocols.write(made, root, Path(_OUT.value))
         if _PACK.value:
             print(f"packed {identity_folder.pack(root, Path(_PACK.value))}")
-    except (ValueError, OSError, KeyError) as error:
+    except OSError as error:
         raise ValueError(str(error)) from error
 
 

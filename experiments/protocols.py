@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 
 from experiments import data, results
+from tipim_jax.photos.folders import photos_below
 
-People = Mapping[str, Sequence[str]]  # person -> photos
+People = Mapping[str, Sequence[str]]  # person -> photos, as paths below the person's folder
 
 
 def people_of(root: Path) -> dict[str, list[str]]:
-    """The photos of every person of an identity folder; a flat folder is one person called "".
+    """The photos in and below the folder of every person; a flat folder is one person called "".
 
     Raises:
-      ValueError: there is no photo.
+      ValueError: there is no folder, or no photo in it.
     """
-    found = {p.name: data.photos_of(p) for p in sorted(root.iterdir()) if p.is_dir()}
-    people = {name: [path.name for path in photos] for name, photos in found.items() if photos}
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; give --data_dir a folder of photos")
+    people = {}
+    for person in sorted(path for path in root.iterdir() if path.is_dir()):
+        if photos := sorted(photos_below(person)):
+            people[person.name] = [str(path.relative_to(person)) for path in photos]
     people = people or {"": [path.name for path in data.photos_of(root)]}
     if not any(people.values()):
         raise ValueError(f"{root} holds no photos; give --data_dir a folder of photos")
@@ -62,13 +67,15 @@ def verification(
     """The photos of a verification protocol, by path below the folder.
 
     Raises:
-      ValueError: there are too few photos, or nobody to aim at.
+      ValueError: there are too few photos, nobody to aim at, or one of `pairs` is not AIM:TEST.
     """
     rng = np.random.default_rng(seed)
     aims = {}
     if pairs:
         for pair in pairs:
             aim, _, test = pair.partition(":")
+            if not (aim and test):
+                raise ValueError(f"{pair!r} among the --target_pairs is not AIM:TEST, two photos")
             aims[Path(aim).stem] = {"aim": aim, "test": test}
     else:
         several = [name for name, photos in people.items() if name and len(photos) > 1]
@@ -100,10 +107,14 @@ def verification(
 
 
 def paths_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Every photo that a manifest of either kind names, relative to the folder."""
+    """Every photo that a manifest of either kind names, relative to the folder.
+
+    Raises:
+      KeyError: it lacks a field.
+    """
     if "photos" in manifest:
         tests = [path for aim in manifest["targets"].values() for path in aim.values()]
-        return [*manifest["photos"], *manifest["others"].values(), *tests]
+        return [*manifest["photos"], *manifest.get("others", {}).values(), *tests]
     parts = (
         {name: [photo] for name, photo in manifest[part].items()}
         if part in data.SINGLE
@@ -121,17 +132,42 @@ def hashed(manifest: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
 
 def based(base: Path, people: People) -> dict[str, Any]:
-    """The split of another manifest, strangers given by name spelt out."""
-    manifest = json.loads(base.read_text(encoding="utf-8"))
-    strangers = manifest.get("distractors")
-    if isinstance(strangers, list):
-        manifest["distractors"] = {name: list(people[name]) for name in strangers}
+    """The split of another manifest, strangers given by name spelt out.
+
+    Raises:
+      ValueError: it is no manifest, or names strangers who are not among `people`.
+    """
+    try:
+        manifest = json.loads(base.read_text(encoding="utf-8"))
+        strangers = manifest.get("distractors")
+        absent = []
+        if isinstance(strangers, list):
+            absent = [name for name in strangers if name not in people]
+            manifest["distractors"] = {name: list(people.get(name, ())) for name in strangers}
+        paths_of(manifest)
+    except KeyError as error:
+        raise ValueError(f"{base} is not a protocol (it has no field {error})") from error
+    except (OSError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{base} is not a protocol ({error})") from error
+    if absent:
+        raise ValueError(
+            f"{len(absent)} people of {base.name} are not in this folder, {absent[0]} first; "
+            "check --data_dir"
+        )
     return manifest
 
 
 def write(manifest: Mapping[str, Any], root: Path, out: Path) -> None:
-    """Writes a manifest with its hashes and says what it holds."""
+    """Writes a manifest with its hashes and says what it holds.
+
+    Raises:
+      ValueError: photos that it names are not below `root`, or `out` cannot be written.
+    """
+    data.check(out, root, [root / path for path in paths_of(manifest)], {})
     complete = hashed(manifest, root)
-    results.write(out, json.dumps(complete, indent=1) + "\n")
+    try:
+        results.write(out, json.dumps(complete, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(f"{out} cannot be written ({error.strerror})") from error
     parts = ", ".join(f"{len(part)} {name}" for name, part in complete.items())
     print(f"wrote {out}: {parts}")
