@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -46,6 +47,15 @@ class Protocol(NamedTuple):
     gallery: Labelled
     targets: Labelled
 
+    @property
+    def digest(self) -> str:
+        """Changes with any photo, or whom it is said to show."""
+        parts = [
+            [(identity, digest(path)) for path, identity in zip(*part)]
+            for part in (self.probes, self.gallery, self.targets)
+        ]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
 
 NO_PHOTOS = Protocol("none", Labelled((), ()), Labelled((), ()), Labelled((), ()))
 
@@ -72,8 +82,11 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
             + _photos(data_dir, entries["target_gallery"])
             + _photos(data_dir, strangers)
         )
-    except (OSError, KeyError, AttributeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{manifest} is not a protocol ({error!r})") from error
+    for part, photos in (("probes", probes), ("gallery", gallery), ("target_images", targets)):
+        if not photos.paths:
+            raise ValueError(f"{manifest} is not a protocol (its {part} are empty)")
     check(manifest, data_dir, (probes + gallery + targets).paths, entries.get("hashes", {}))
     return Protocol(manifest.stem, probes, gallery, targets)
 
@@ -234,6 +247,9 @@ def faces(
       cache: folder of all caches.
       kind: the folder of these canvases in it.
       canvas: (detector, pixels) -> [160,160,3], or a `PhotoError` why there is none.
+
+    Raises:
+      ValueError: no photo has one.
     """
     folder = cache / kind
     folder.mkdir(parents=True, exist_ok=True)
@@ -256,6 +272,9 @@ def faces(
         canvases.append(np.load(stored))
         identities.append(identity)
         digests.append(content)
+    if not paths:
+        first = f", {missing[0][0]} first ({missing[0][1]})" if missing else ""
+        raise ValueError(f"none of {len(photos.paths)} photos shows a face{first}")
     return Faces(
         tuple(paths), np.stack(canvases), np.array(identities), tuple(digests), tuple(missing)
     )
@@ -281,8 +300,8 @@ def main_face(detector: Any, pixels: np.ndarray) -> Face:
 
 
 def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:
-    """[N,D] embeddings of faces, kept in `cache` by content."""
-    folder = cache / "embeddings" / verifier.name
+    """[N,D] embeddings of faces, kept in `cache` by the content of photo and model."""
+    folder = cache / "embeddings" / f"{verifier.name}-{_weights(verifier)}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{digest}.npy" for digest in found.digests]
     new = [i for i, file in enumerate(files) if not file.exists()]
@@ -291,6 +310,14 @@ def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:
         for i, embedding in zip(part, embed_canvases(verifier, found.canvases[part]), strict=True):
             _write(files[i], embedding)
     return np.stack([np.load(file) for file in files])
+
+
+def _weights(verifier: Verifier) -> str:
+    """Changes with a recogniser's parameters: a name may be registered anew."""
+    content = hashlib.sha256()
+    for leaf in jax.tree.leaves(verifier.params):
+        content.update(np.asarray(leaf).tobytes())
+    return content.hexdigest()[:12]
 
 
 def _write(path: Path, array: np.ndarray) -> None:

@@ -14,11 +14,11 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Manifest of the photos below it.")
 _NUM_PROBES = flags.DEFINE_integer(
-    "num_probes", 100, "Evenly spaced ones; a row's @N overrules it."
+    "num_probes", 100, "Evenly spaced ones; a row's @N overrules it.", lower_bound=1
 )
 _MODELS = flags.DEFINE_list("models", None, "Recognisers that judge; all that are here by default.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Faces attacked at once.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of all randomness.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Faces attacked at once.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of all randomness.", lower_bound=0)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where results go; results/NAME by default.")
 _CACHE = flags.DEFINE_string("cache", "results/cache", "Where aligned faces are kept.")
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
@@ -39,6 +39,7 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
     batch_size = 2 if quick else _BATCH_SIZE.value
     frozen = {
         "protocol": protocol.name,
+        "photos": protocol.digest,
         "models": models,
         "batch_size": batch_size,
         "seed": _SEED.value,

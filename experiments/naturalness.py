@@ -4,7 +4,8 @@
         --flagfile=experiments/configs/table5.flags --workdir=results/naturalness
 
 The paper's Table 5 (γ), Table 6 (batch of the MMD), Figure 3 (box plots) and Figure 5 (Rank-1-T and SSIM
-against γ). The batch is one of unrelated probes. MMD is taken over the 112 × 112 pixels of the face, in
+against γ). γ is that of Eq. 4. The batch is one of unrelated probes, of which there are so many more than
+--num_probes that every batch is full. MMD is measured over the 112 × 112 pixels of the face, in
 groups of 50 (all probes if fewer), Eq. 3 without the released code's division by the batch size. "Visible"
 is the root mean square of the mask where contrast does not hide it: every pixel is divided by the budget
 that its surroundings allow (`perceptual.budget`, mean square 1), in pixel levels. Rank-1 is the mean over
@@ -51,6 +52,11 @@ def quality(run: Run, row: Row) -> dict[str, np.ndarray]:
             "MMD": visibility.discrepancy(row.clean, protected),
         },
     )
+
+
+def whole(probes: int, batch: int) -> int:
+    """As many probes, rounded up to full batches."""
+    return -(-probes // batch) * batch
 
 
 def line(measured: Measured, more: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
@@ -101,7 +107,11 @@ def main(_: list[str]) -> None:
     gammas = ["3"] if run.quick else _GAMMAS.value
     batches = ["2"] if run.quick else _BATCHES.value
     method = "mim" if run.quick else _METHOD.value
-    rows = [f"{source}/{method}:gamma={g}:batch={b}" for b in batches for g in gammas]
+    rows = [
+        f"{source}/{method}:gamma={g}:batch={b}@{whole(run.probes, int(b))}"
+        for b in batches
+        for g in gammas
+    ]
     names = run.named(rows)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     lines, boxes = [], {"PSNR": {}, "SSIM": {}, "visible": {}}  # type: ignore[var-annotated]

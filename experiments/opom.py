@@ -27,10 +27,9 @@ from experiments import (
     universal,
 )
 from experiments.methods import Setting
+from experiments.protections import Subjects
 from experiments.ranking import Bench
 from experiments.runs import Run
-from tipim_jax.photos.engine import WEIGHTS
-from tipim_jax.photos.targets import Targets
 
 _SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
 _METHOD = flags.DEFINE_string("method", "mim_untargeted", "Method; one without random views.")
@@ -47,8 +46,7 @@ def maker(
     combined = protections.combined(name.surrogates)
     method = methods.compose(name.method, universal.joined(combined.embed), name.setting)
     people = tuple(str(target) for target in bench.targets.identities)
-    weights = [WEIGHTS.get(surrogate, 1.0) for surrogate in name.surrogates]
-    targets = Targets(people, bench.target_embeddings).joined(name.surrogates, weights)
+    targets = Subjects(bench.probes, people, bench.target_embeddings).joined(name.surrogates)
     targets = targets[:1] if method.single else targets
 
     def make(person: str) -> np.ndarray:
@@ -59,8 +57,8 @@ def maker(
 
 
 def main(_: list[str]) -> None:
-    run = launch.begin("opom", photos=_PHOTOS.value, epsilon=_EPSILON.value)
-    photos = 1 if run.quick else _PHOTOS.value
+    photos = 1 if flags.FLAGS.quick else _PHOTOS.value
+    run = launch.begin("opom", photos=photos, epsilon=_EPSILON.value)
     text = "sface/mim_untargeted" if run.quick else f"{_SOURCE.value}/{_METHOD.value}"
     setting = Setting(epsilon=_EPSILON.value, alpha=1.0, diversity="none")
     setting = setting._replace(steps=runs.QUICK_STEPS) if run.quick else setting

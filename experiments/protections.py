@@ -140,7 +140,8 @@ def _number(text: str, value: str, kind: type) -> Any:
     try:
         return value.lower() in ("1", "true") if kind is bool else kind(value)
     except ValueError:
-        raise ValueError(f"{text}: {value!r} is not a {kind.__name__}") from None
+        number = "whole number" if kind is int else "number"
+        raise ValueError(f"{text}: {value!r} is not a {number}") from None
 
 
 Frame = Callable[

@@ -41,7 +41,8 @@ def bench(protocol: data.Protocol, models: Sequence[str] | None, cache: Path) ->
       models: recognisers that judge, those of the surrogates among them; all that are here by default.
       cache: where canvases and embeddings are kept.
     """
-    judges = tuple(verify.verifiers(models))
+    # Ranks need no threshold, so that a model named here may be one without.
+    judges = tuple(verify.verifiers() if models is None else map(verify.load, models))
     gallery = data.faces(protocol.gallery, cache)
     targets = data.faces(protocol.targets, cache)
     return Bench(

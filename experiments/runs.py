@@ -49,10 +49,15 @@ class Run(NamedTuple):
         """The protections of these names.
 
         Raises:
-          ValueError: one of them is not understood.
+          ValueError: one of them is not understood, or made on a model that is not loaded.
         """
         setting = Setting(steps=QUICK_STEPS) if self.quick else Setting()
-        return {row: protections.named(row, setting) for row in rows}
+        names = {row: protections.named(row, setting) for row in rows}
+        for row, name in names.items():
+            absent = set(name.surrogates) - set(self.models or name.surrogates)
+            if absent:
+                raise ValueError(f"{row}: add {', '.join(sorted(absent))} to --models")
+        return names
 
 
 class Row(NamedTuple):

@@ -112,11 +112,11 @@ def compared(a: Measured, b: Measured, seed: int) -> list[Line]:
                 "recogniser": group,
             }
             for measure in MEASURES:
-                shares = (
+                minuend, subtrahend = (
                     np.mean([hits[name][measure][i] for name in members], axis=0)
                     for hits, i in zip((found, other), at)
                 )
-                line |= with_interval(measure, bootstrap.paired(*shares, seed))
+                line |= with_interval(measure, bootstrap.paired(minuend, subtrahend, seed))
             made.append(line)
     return made
 

@@ -75,9 +75,10 @@ def taken(run: runs.Run, bench: ranking.Bench, measured: runs.Measured) -> list[
 def main(_: list[str]) -> None:
     run = launch.begin("targets")
     source = "sface/mim" if run.quick else f"{_SOURCE.value}/{_METHOD.value}"
-    counts = [1, 2] if run.quick else [int(count) for count in _COUNTS.value]
+    asked = ["1", "2"] if run.quick else _COUNTS.value
     virtual = f"{_VIRTUAL.value}/{_METHOD.value}:virtual=1" if _VIRTUAL.value else None
-    names = run.named([f"{source}:targets={count}" for count in counts])
+    names = run.named([f"{source}:targets={count}" for count in asked])
+    counts = [name.targets or 0 for name in names.values()]
     other = run.named([virtual] if virtual else [])
     bench = ranking.bench(run.protocol, run.models, run.cache)
     counted, virtually = (
