@@ -83,9 +83,11 @@ def main(_: list[str]) -> None:
     table = tables.pivoted(lines, ranking.UT)
     print(results.save(run.workdir, "rank-UT", table))
     title = f"One mask per person, of up to {photos} photos, on a photo it has not seen"
-    report.write(
-        run.workdir, "OPOM", [report.Table(title, table, "Rank-1-UT [95 %] / Rank-5-UT, percent.")]
-    )
+    parts: list[report.Part] = [
+        report.Table(title, table, "Rank-1-UT [95 %] / Rank-5-UT, percent."),
+        report.Picture("Rank-1", tables.bars(lines), "Higher is better; bars are 95 % intervals."),
+    ]
+    report.write(run.workdir, "OPOM", parts)
     last = lines[-1]
     print(f"one mask per person: Rank-1-UT {last['Rank-1-UT']:.2f} on {last['recogniser']}")
 
