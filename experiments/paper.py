@@ -100,6 +100,6 @@ row06_average | CelebA-HQ and LADN | AMT-GAN | PSR at FAR 0.01, mean of both on 
 row07_celeba_hq_ir152 | CelebA-HQ | impersonation | ASR on ir152 at FAR 0.01, a share | 0.4126
 row08_ffhq_ir152 | FFHQ | impersonation | ASR on ir152 at FAR 0.01 | 46.25 %
 row09_celeba_hq_box_irse50 | CelebA-HQ | impersonation | PSR on irse50 at FAR 0.01 | 57.29 %
-row10_celeba_hq_quality | CelebA-HQ | AMT-GAN, DiffAM (?) | PSNR; SSIM .921; FID 38.74, not computed here | 33.2106 dB
+row10_celeba_hq_quality | CelebA-HQ | AMT-GAN, DiffAM (?) | PSNR; SSIM .921; FID 38.74 (not here) | 33.2106 dB
 """)
 RECALLED = "(?): recalled, not seen at its source."

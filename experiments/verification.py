@@ -88,7 +88,13 @@ def check(method: str, goal: str, framed: str) -> None:
     Raises:
       ValueError: it does not, or there is no such method.
     """
-    name = protections.named(f"models/{method}").method
+    read = protections.named(f"models/{method}")
+    if read.probes or read.targets or read.virtual:
+        raise ValueError(
+            f"--method={method}: photos and targets are those of --protocol; leave out @PROBES, :targets and "
+            ":virtual"
+        )
+    name = read.method
     if goal == "obfuscation" and not (
         name in methods.CONTROLS or name.endswith(methods.UNTARGETED)
     ):

@@ -1,6 +1,9 @@
-"""Runs the flags of the ten published rows on demo photos, with small networks under the published names.
+"""Runs the flags of the published rows with small networks under the published names.
 
-python -m tests.experiments.published_rows FOLDER
+python -m tests.experiments.published_rows FOLDER [PHOTOS]
+
+All ten rows, obfuscation and aligned faces, on the demo photos; with an identity folder PHOTOS the two that
+take most of a manifest, row 6 (two data sets, one with groups) and obfuscation, on photos of it.
 """
 
 import sys
@@ -32,37 +35,64 @@ def network(name: str) -> Recogniser:
     return Recogniser(name, embed, weights, size, np.array(arcface_template(size)))
 
 
-def main(folder: Path) -> None:
+def manifests(folder: Path, photos: Path | None) -> Path:
+    """Draws an identification protocol, and those of two data sets; returns the folder of their photos."""
+    root = photos or data.demo_people(folder / "photos")
+    people = protocols.people_of(root)
+    drawn = protocols.verification(people, *((8, 2) if photos else (2, 1)), [], 0)
+    # As for LADN: each photo but the first is for one of the targets.
+    names = list(drawn["targets"])
+    groups = {name: drawn["photos"][1 + i :: len(names)] for i, name in enumerate(names)}
+    for name, manifest in (("celeba_hq", drawn), ("ladn", {**drawn, "groups": groups})):
+        (folder / name).mkdir()
+        protocols.write(manifest, root, folder / name / "pairs.json")
+    split = protocols.identification(people, 1, 1, 3, 0)
+    protocols.write(split, root, folder / "identities.json")
+    return root
+
+
+def main(folder: Path, photos: Path | None = None) -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     networks = {name: network(name) for name in ("irse50", "ir152", "facenet", "mobileface")}
     zoo.load = lambda name, *dtype: networks[name]
     zoo.find = lambda name: SimpleNamespace(features=6)
     zoo.thresholds = lambda name: {"far_1e-3": 0.5}
     runs.Setting = partial(runs.Setting, steps=2)
-    root = data.demo_people(folder / "photos")
-    people = protocols.people_of(root)
-    protocols.write(protocols.verification(people, 2, 1, [], 0), root, folder / "pairs.json")
-    split = protocols.identification(people, 1, 1, 3, 0)
-    protocols.write(split, root, folder / "identities.json")
-    for config in sorted(CONFIGS.glob("row*.flags")):
-        pairs = "--framing" in config.read_text(encoding="utf-8")
-        launch, manifest = (verification, "pairs") if pairs else (identification, "identities")
+    root = manifests(folder, photos)
+    # Methods that compile in a third of the time.
+    aims, dodges = ["--method=mim"], ["--method=mim_untargeted"]
+    celeba_hq, ladn = folder / "celeba_hq/pairs.json", folder / "ladn/pairs.json"
+    one = [f"--data_dir={root}", f"--protocol={celeba_hq}"]
+    two = [f"--data_dir={root},{root}", f"--protocol={celeba_hq},{ladn}"]
+    grouped = [f"--data_dir={root}", f"--protocol={ladn}"]
+    identified = [f"--data_dir={root}", f"--protocol={folder / 'identities.json'}"]
+    rows = {path.stem: path for path in sorted(CONFIGS.glob("row*.flags"))}
+    chosen: dict[str, tuple[Path, list[str]]] = {
+        name: (path, (two if name == "row06_average" else one) + aims)
+        if "--framing" in path.read_text(encoding="utf-8")
+        else (path, identified)
+        for name, path in rows.items()
+    }
+    chosen["obfuscation"] = (CONFIGS / "obfuscation.flags", grouped + dodges)
+    aligned = [*one, *aims, "--framing=aligned"]
+    chosen["aligned"] = (rows["row04_celeba_hq_irse50"], aligned)
+    if photos:
+        chosen = {name: chosen[name] for name in ("row06_average", "obfuscation")}
+    for name, (config, arguments) in chosen.items():
         for flag in flags.FLAGS:
             flags.FLAGS[flag].unparse()  # back to its default
         flags.FLAGS(
             [
-                config.stem,
+                name,
                 f"--flagfile={config}",
-                f"--data_dir={root}",
-                f"--protocol={folder / manifest}.json",
-                f"--workdir={folder / config.stem}",
+                *arguments,
+                f"--workdir={folder / name}",
                 f"--cache={folder / 'cache'}",
                 "--batch_size=2",
-                *(["--method=mim"] if pairs else []),  # compiles in a third of the time
             ]
         )
-        launch.main([])
+        (identification if arguments is identified else verification).main([])
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*(Path(argument) for argument in sys.argv[1:]))

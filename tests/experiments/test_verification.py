@@ -14,28 +14,68 @@ from experiments import data, framing, pairs, paper, protocols, verification
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_flags_of_every_published_row_run(tmp_path):
+def published_rows(*arguments: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.experiments.published_rows", str(tmp_path)],
+        [sys.executable, "-m", "tests.experiments.published_rows", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return json.loads((folder / "verification.json").read_text())["rows"]
+
+
+def comparisons(folder: Path) -> dict[str, set[int]]:
+    """Data set -> how many comparisons its rows are made of."""
+    rows = rows_of(folder)
+    return {
+        row["data"]: {r["comparisons"] for r in rows if r["data"] == row["data"]} for row in rows
+    }
+
+
+def test_the_flags_of_every_published_row_run(tmp_path):
+    published_rows(tmp_path)
     folders = sorted(path.name for path in tmp_path.glob("row*"))
     assert [name[3:5] for name in folders] == [f"{n:02d}" for n in range(1, 11)]
-    for name in folders:
-        assert (tmp_path / name / "report.html").is_file()
-        if (pairs_file := tmp_path / name / "verification.json").exists():
-            rows = json.loads(pairs_file.read_text())["rows"]
-            expected = {n for n in paper.THRESHOLDS if name.endswith(n)} or set(paper.THRESHOLDS)
-            assert {row["black box"] for row in rows} == expected
+    figures = {r["flags"]: r["TIP-IM"] for r in paper.IDENTIFICATION_ROWS + paper.VERIFICATION_ROWS}
+    for name in (*folders, "obfuscation", "aligned"):
+        report = (tmp_path / name / "report.html").read_text(encoding="utf-8")
+        assert figures.get(name, "54.40 %") in report
+        if (tmp_path / name / "verification.json").exists():
+            rows = rows_of(tmp_path / name)
+            in_turn = name in ("row06_average", "row10_celeba_hq_quality", "obfuscation")
+            alone = {n for n in paper.THRESHOLDS if name.endswith(n)} or {"irse50"}
+            assert {row["black box"] for row in rows} == (
+                set(paper.THRESHOLDS) if in_turn else alone
+            )
             for row in rows:
                 assert row["thresholds"] == "published"
                 assert row["threshold"] in paper.THRESHOLDS[row["black box"]]
                 assert row["black box"] not in row["surrogates"].split("+")
-                assert row["comparisons"] == 2
+    for name in {*folders[3:], "aligned"} - {"row06_average"}:
+        assert comparisons(tmp_path / name) == {"pairs": {2}}
+    both = tmp_path / "row06_average"
+    assert comparisons(both) == {"celeba_hq/pairs": {2}, "ladn/pairs": {1}}
+    assert json.loads((both / "average.json").read_text())["rows"][0]["cells"] == 2 * 4
+    # One of the two photos has another one beside it.
+    assert comparisons(tmp_path / "obfuscation") == {"pairs": {1}}
+    for shown in framing.FRAMINGS.values():
+        assert any((tmp_path / "cache" / shown.kind).iterdir())
+
+
+def test_groups_and_obfuscation_on_photos_of_people(tmp_path, research_data):
+    photos = research_data / "lfw" / "photos"
+    if not photos.is_dir():
+        pytest.skip(f"no photos at {photos}")
+    published_rows(tmp_path, photos)
+    # Eight photos aim at both of two targets, or in groups each but the first at one of them.
+    assert comparisons(tmp_path / "row06_average") == {"celeba_hq/pairs": {16}, "ladn/pairs": {7}}
+    # Groups are of targets, which obfuscation has not: all photos are protected.
+    assert comparisons(tmp_path / "obfuscation") == {"pairs": {8}}
 
 
 def scene(cosines: np.ndarray, people: list[str]) -> pairs.Scene:
@@ -66,6 +106,28 @@ def test_thresholds_of_other_networks_are_those_of_strangers():
         assert threshold < cuts[fpr <= far].min() + 1e-6
     # Nobody is known apart in a flat folder: every pair counts.
     assert pairs.thresholds(scene(raw @ raw.T, [""] * 40), "net")[1] == "calibrated on 780 pairs"
+
+
+def test_cells_belong_to_the_photos_themselves(run_in, tmp_path):
+    """Of two data sets of one name, or of a manifest that was changed, none takes the other's canvases."""
+    run = run_in(tmp_path)
+    blank = scene(np.eye(3), ["a", "b", "target"])
+    made = []
+    for seed, contents in ((0, "xyz"), (1, "uvz"), (1, "uvw"), (0, "xyz")):
+        canvases = np.random.default_rng(seed).integers(0, 256, (3, 160, 160, 3)).astype(np.uint8)
+        faces = blank.faces._replace(canvases=canvases, digests=tuple(contents))
+        aim = faces.paths[2]
+        manifest = blank.manifest._replace(targets={"t": (aim, aim)})
+        shown = blank._replace(faces=faces, manifest=manifest)
+        photos = faces.paths[:2]
+        chosen, kept = pairs.protected(run, shown, "net/unprotected", "t", photos)
+        assert chosen.tolist() == [0, 1]
+        np.testing.assert_array_equal(kept, canvases[:2])
+        made.append(sorted(tmp_path.rglob("*.npz")))
+    assert [len(files) for files in made] == [1, 2, 3, 3]
+    absent = [Path("nobody.jpg")]
+    with pytest.raises(ValueError, match="no photo of made that aims at 't' shows a face"):
+        pairs.protected(run, shown, "net/unprotected", "t", absent)
 
 
 def test_success_is_what_the_goal_says():
@@ -177,6 +239,7 @@ def test_boxes_that_do_not_fit(black_boxes, surrogates, complaint):
         ("medium", "obfuscation", "aligned", "--method=medium aims at a target"),
         ("medium", "impersonation", "whole", "use --framing=aligned"),
         ("tip_imm", "impersonation", "whole", "unknown method 'tip_imm'"),
+        ("tip_im@20", "impersonation", "whole", "leave out @PROBES"),
     ],
 )
 def test_methods_that_do_not_fit(method, goal, framed, complaint):
