@@ -23,7 +23,9 @@ from ports import store, zoo
 from tipim_jax import metrics
 from tipim_jax.photos import verify
 
-_BFLOAT16 = flags.DEFINE_integer("bfloat16", 64, "Faces embedded in bfloat16 as well.")
+_BFLOAT16 = flags.DEFINE_integer(
+    "bfloat16", 64, "Faces embedded in bfloat16 as well.", lower_bound=1
+)
 _INSTALL = flags.DEFINE_bool("install", False, "Write the thresholds where models are looked up.")
 
 
@@ -39,7 +41,8 @@ def pairs(identities: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     genuine, strangers = both[same], both[~same]
     if not 0 < len(genuine) <= len(strangers):
         raise ValueError(
-            f"{len(genuine)} genuine and {len(strangers)} impostor pairs are not enough to calibrate"
+            f"{len(genuine)} genuine and {len(strangers)} impostor pairs are not enough to calibrate; "
+            "take a protocol with more people, some with several photos"
         )
     chosen = np.random.default_rng(seed).choice(len(strangers), len(genuine), replace=False)
     return genuine, strangers[np.sort(chosen)]
@@ -85,14 +88,15 @@ def main(_: list[str]) -> None:
         tuple(itertools.compress(protocol.gallery.paths, known)),
         tuple(itertools.compress(protocol.gallery.identities, known)),
     )
-    found = data.faces(protocol.probes + gallery, run.cache)
     names = run.models or [card.name for card in zoo.available() if not card.missing]
+    if not names:
+        raise ValueError("no recogniser can be loaded here; see `tipim models`")
+    verifiers = [verify.load(name) for name in names]
+    found = data.faces(protocol.probes + gallery, run.cache)
+    count = len(pairs(found.identities, run.seed)[0])
     rows = []
-    for name in names:
-        c = calibrate(
-            data.embeddings(verify.load(name), found, run.cache), found.identities, run.seed
-        )
-        count = len(pairs(found.identities, run.seed)[0])
+    for name, verifier in zip(names, verifiers, strict=True):
+        c = calibrate(data.embeddings(verifier, found, run.cache), found.identities, run.seed)
         figures = {
             "accuracy": round(c.accuracy, 5),
             "auc": round(c.auc, 6),

@@ -2,9 +2,9 @@
 
     python -m experiments.virtual_targets --data_dir=LFW --protocol=protocol.json --workdir=results/virtual
 
-For every recogniser that the targets cover: cosines between the targets, and the nearest photo of the
-gallery to each target (Rank-1) beside the nearest photo of a stranger to each probe. --quick uses the demo
-photos.
+For every recogniser that the targets cover, or those of --models: cosines between the targets, and the
+nearest photo of the gallery to each target (Rank-1) beside the nearest photo of a stranger to each probe.
+--quick uses the demo photos.
 """
 
 from pathlib import Path
@@ -45,19 +45,25 @@ def main(_: list[str]) -> None:
     run = launch.begin("virtual_targets", targets=_TARGETS.value or "built-in")
     protocol, cache = run.protocol, run.cache
     made = targets.load(Path(_TARGETS.value)) if _TARGETS.value else targets.built_in()
+    names = run.models or list(made.embeddings)
+    embeddings = [made.joined([name], [1.0]) for name in names]
+    judges = [verify.load(name) for name in names]
     probes, gallery = data.faces(protocol.probes, cache), data.faces(protocol.gallery, cache)
     strangers = probes.identities[:, None] != gallery.identities
+    if alone := sorted(set(probes.identities[~strangers.any(axis=1)])):
+        raise ValueError(
+            f"the gallery of {protocol.name} shows no stranger to compare {alone[0]} with"
+        )
     rows = []
-    for name, embeddings in made.embeddings.items():
-        judge = verify.load(name)
+    for judge, aims in zip(judges, embeddings, strict=True):
         found = likeness(
-            embeddings,
+            aims,
             data.embeddings(judge, probes, cache),
             data.embeddings(judge, gallery, cache),
             strangers,
             judge.threshold,
         )
-        rows.append({"recogniser": name, **found})
+        rows.append({"recogniser": judge.name, **found})
     missing = [*probes.missing, *gallery.missing]
     print(results.save(run.workdir, "virtual_targets", rows, missing=missing))
     first = rows[0]

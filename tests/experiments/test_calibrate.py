@@ -1,0 +1,70 @@
+"""Calibration and the look at virtual targets refuse what they cannot measure, before they compute."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments import calibrate, data, launch, virtual_targets
+from tipim_jax.photos import targets, verify
+
+
+@pytest.fixture
+def begun(monkeypatch, run_in, tmp_path):
+    """(models, people of the photos) -> a launch that begins with these, whatever its flags."""
+
+    def made(models: list[str] | None, people: str) -> None:
+        photos = data.Labelled(tuple(map(Path, people)), tuple(people))
+        protocol = data.Protocol("made", photos, data.Labelled((), ()), photos)
+        run = run_in(tmp_path)._replace(protocol=protocol, models=models)
+        monkeypatch.setattr(launch, "begin", lambda *_, **__: run)
+        canvases = np.zeros((len(people), 160, 160, 3), np.uint8)
+        found = data.Faces(photos.paths, canvases, np.array(list(people)), tuple(people), ())
+        monkeypatch.setattr(data, "faces", lambda *_: found)
+
+    return made
+
+
+def no_work(*_):
+    raise AssertionError("nothing is to be embedded")
+
+
+def test_too_little_to_calibrate(begun, monkeypatch):
+    monkeypatch.setattr(data, "embeddings", no_work)
+    begun(["nosuch"], "aab")
+    with pytest.raises(ValueError, match="there is no model 'nosuch'"):
+        calibrate.main([])
+    monkeypatch.setattr(verify, "load", lambda name: None)
+    for people in ("abc", "aa", "aaaab"):
+        begun(["sface"], people)
+        with pytest.raises(ValueError, match="not enough to calibrate; take a protocol with more"):
+            calibrate.main([])
+    monkeypatch.setattr(calibrate.zoo, "available", list)
+    begun(None, "aab")
+    with pytest.raises(ValueError, match="no recogniser can be loaded here"):
+        calibrate.main([])
+
+
+def test_virtual_targets_of_the_models_asked_for(begun, monkeypatch, tmp_path):
+    monkeypatch.setattr(virtual_targets, "_TARGETS", SimpleNamespace(value=None))
+    monkeypatch.setattr(data, "embeddings", no_work)
+    begun(["nosuch"], "ab")
+    with pytest.raises(ValueError, match="the targets hold no embeddings of nosuch"):
+        virtual_targets.main([])
+    begun(["sface"], "aa")
+    with pytest.raises(ValueError, match="no stranger to compare a with"):
+        virtual_targets.main([])
+    narrow = targets.Targets(("virtual 1",), {"sface": np.ones((1, 3), np.float32)})
+    targets.save(narrow, tmp_path / "narrow.npz")
+    monkeypatch.setattr(
+        virtual_targets, "_TARGETS", SimpleNamespace(value=str(tmp_path / "narrow.npz"))
+    )
+    begun(None, "ab")
+    with pytest.raises(ValueError, match="embeddings of sface have 3 numbers instead of"):
+        virtual_targets.main([])
+    monkeypatch.setattr(virtual_targets, "_TARGETS", SimpleNamespace(value=None))
+    monkeypatch.setattr(data, "embeddings", lambda judge, found, cache: np.eye(2, 128))
+    begun(["sface"], "ab")
+    virtual_targets.main([])
+    assert len((tmp_path / "virtual_targets.csv").read_text().splitlines()) == 2
