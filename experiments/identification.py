@@ -35,7 +35,7 @@ def main(_: list[str]) -> None:
     compare = rows[1:] if run.quick else _COMPARE.value
     if len(compare) == 1:
         raise ValueError("--compare takes two rows or more")
-    names = run.named(dict.fromkeys([*rows, *compare]))
+    names = run.named(dict.fromkeys([*rows, *compare]), every_target=True)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     made = {text: runs.measured(run, bench, name) for text, name in names.items()}
     lines = [line for row in made.values() for line in tables.lines(row, run.seed)]

@@ -19,7 +19,6 @@ import numpy as np
 from absl import flags
 
 from experiments import (
-    bootstrap,
     cells,
     entry,
     launch,
@@ -62,13 +61,9 @@ def whole(probes: int, batch: int) -> int:
 def line(measured: Measured, more: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     """One row of the table."""
     row, found, figures = measured
-    unseen = [name for name in found if name not in row.name.surrogates] or list(found)
     made = {"γ": row.name.setting.gamma, "batch": row.name.batch, "probes": len(row.probes)}
     made |= {name: float(values.mean()) for name, values in {**figures, **more}.items()}
-    for measure in ("Rank-1-T", "Rank-1-UT"):
-        hits = np.mean([found[name][measure][:, 0] for name in unseen], axis=0)
-        made |= tables.with_interval(measure, bootstrap.interval(hits, seed))
-    return made
+    return made | tables.over_unseen(row.name, found, seed)
 
 
 def pictures(

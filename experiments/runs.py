@@ -45,11 +45,15 @@ class Run(NamedTuple):
             return PRESETS
         return {name: preset._replace(steps=QUICK_STEPS) for name, preset in PRESETS.items()}
 
-    def named(self, rows: Iterable[str]) -> dict[str, Name]:
+    def named(self, rows: Iterable[str], every_target: bool = False) -> dict[str, Name]:
         """The protections of these names.
 
+        Args:
+          rows: names, see `protections`.
+          every_target: whether protections that are run on every target are wanted.
+
         Raises:
-          ValueError: one of them is not understood, or made on a model that is not loaded.
+          ValueError: one of them is not understood, not wanted, or made on a model that does not judge.
         """
         setting = Setting(steps=QUICK_STEPS) if self.quick else Setting()
         names = {row: protections.named(row, setting) for row in rows}
@@ -57,6 +61,8 @@ class Run(NamedTuple):
             absent = set(name.surrogates) - set(self.models or name.surrogates)
             if absent:
                 raise ValueError(f"{row}: add {', '.join(sorted(absent))} to --models")
+            if name.best and not every_target:
+                raise ValueError(f"{row}: leave out {protections.BEST}, which identification takes")
         return names
 
 

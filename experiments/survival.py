@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import bootstrap, entry, launch, plots, ranking, report, results, runs, tables
+from experiments import entry, launch, plots, ranking, report, results, runs, tables
 from experiments.degradations import AS_MADE, DEGRADATIONS, FAMILIES
 from experiments.report import Picture, Table
 
@@ -78,7 +78,6 @@ def main(_: list[str]) -> None:
     lines, all_lines = [], []
     for name in names.values():
         row = runs.protect(run, bench, name)
-        unseen = [j.name for j in bench.judges if j.name not in name.surrogates]
         for after in _QUICK if run.quick else DEGRADATIONS:
             worse = row._replace(canvases=degraded(row.canvases, after, run.seed))
             found = runs.judged(run, bench, f"{row.cell}/after {after}", worse)
@@ -91,10 +90,7 @@ def main(_: list[str]) -> None:
                 }
                 for judge, hits in found.items()
             ]
-            for measure in MEASURES:
-                shares = np.mean([found[judge][measure][:, 0] for judge in unseen or found], axis=0)
-                head |= tables.with_interval(measure, bootstrap.interval(shares, run.seed))
-            lines.append(head)
+            lines.append(head | tables.over_unseen(name, found, run.seed))
     results.save(run.workdir, "survival", all_lines, missing=bench.missing)
     print(results.save(run.workdir, "summary", lines))
     graded, axes = curves(lines)

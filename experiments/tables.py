@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments import bootstrap, plots, ranking
+from experiments.protections import Name
 from experiments.ranking import MEASURES
 from experiments.runs import Found, Measured
 
@@ -23,8 +24,8 @@ def readings(measured: Measured) -> dict[str, Found]:
     row, found, _ = measured
     if not row.name.best:
         return {"": _each(found, lambda hits: hits[:, 0])}
-    unseen = [name for name in found if name not in row.name.surrogates] or list(found)
-    one = int(np.argmax(np.mean([found[name]["Rank-1-T"].mean(0) for name in unseen], axis=0)))
+    names = unseen(row.name, found)
+    one = int(np.argmax(np.mean([found[name]["Rank-1-T"].mean(0) for name in names], axis=0)))
     return {
         ", best per probe": _each(found, lambda hits: np.any(hits, axis=1)),
         ", best target": _each(found, lambda hits: hits[:, one]),
@@ -50,6 +51,20 @@ def with_interval(measure: str, interval: bootstrap.Interval) -> Line:
 def interval(line: Line, measure: str) -> tuple[float, float, float]:
     """A measure out of a line: (mean, low, high)."""
     return line[measure], line[f"{measure} low"], line[f"{measure} high"]
+
+
+def unseen(name: Name, found: Found) -> list[str]:
+    """The recognisers that a protection's source does not hold; all if it holds all."""
+    return [judge for judge in found if judge not in name.surrogates] or list(found)
+
+
+def over_unseen(name: Name, found: Found, seed: int) -> Line:
+    """Rank-1-T and Rank-1-UT of hits [P,1] as means over `unseen`, with intervals."""
+    made: Line = {}
+    for measure in ("Rank-1-T", "Rank-1-UT"):
+        hits = np.mean([found[judge][measure][:, 0] for judge in unseen(name, found)], axis=0)
+        made |= with_interval(measure, bootstrap.interval(hits, seed))
+    return made
 
 
 def lines(measured: Measured, seed: int) -> list[Line]:

@@ -12,7 +12,7 @@ ROWS = ("noise", "tiny/mim_best", "tiny/mt_dim@4", "tiny/tip_im:targets=1:divers
 
 
 def everything(run, bench, rows=ROWS):
-    made = [runs.measured(run, bench, name) for name in run.named(rows).values()]
+    made = [runs.measured(run, bench, name) for name in run.named(rows, every_target=True).values()]
     lines = [line for row in made for line in tables.lines(row, run.seed)]
     results.save(run.workdir, "lines", lines)
     return made
@@ -75,7 +75,7 @@ def test_nearest_is_one_of_the_targets(bench, run_in, tmp_path):
     run = run_in(tmp_path)
     best, nearest = (
         runs.protect(run, bench, name).canvases
-        for name in run.named(["tiny/mim_best", "tiny/mim"]).values()
+        for name in run.named(["tiny/mim_best", "tiny/mim"], every_target=True).values()
     )
     targets = bench.target_embeddings["tiny"]
     judge = bench.judges[0]
@@ -204,3 +204,11 @@ def test_presets_go_through_the_photo(monkeypatch, tmp_path):
     change = make(np.arange(2))[:, 0].astype(int) - faces.canvases
     np.testing.assert_allclose(np.median(change[:, 30:130, 30:130], axis=(1, 2, 3)), 5, atol=1)
     assert np.abs(change[:, 0]).max() <= 2  # it fades out at the border
+
+
+def test_a_run_refuses_rows_that_it_cannot_judge(run):
+    assert list(run.named(["tiny/mim_best"], every_target=True)) == ["tiny/mim_best"]
+    with pytest.raises(ValueError, match="leave out _best"):
+        run.named(["tiny/mim_best"])
+    with pytest.raises(ValueError, match="add absent to --models"):
+        run._replace(models=["tiny"]).named(["absent+tiny/mim"])
