@@ -206,7 +206,8 @@ def test_presets_go_through_the_photo(monkeypatch, tmp_path):
     assert np.abs(change[:, 0]).max() <= 2  # it fades out at the border
 
 
-def test_a_run_refuses_rows_that_it_cannot_judge(run):
+def test_a_run_refuses_rows_that_it_cannot_judge(run_in, tmp_path):
+    run = run_in(tmp_path)
     assert list(run.named(["tiny/mim_best"], every_target=True)) == ["tiny/mim_best"]
     with pytest.raises(ValueError, match="leave out _best"):
         run.named(["tiny/mim_best"])
