@@ -16,6 +16,7 @@ from ports import yunet
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import Face, find
 from tipim_jax.photos.files import FORMATS, PhotoError, read_photo
+from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.verify import Verifier, embed_canvases
 
 _SUFFIXES = {suffix for format in FORMATS.values() for suffix in format.suffixes}
@@ -64,8 +65,9 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
     """Reads a manifest of an identity folder (`person/photo`).
 
     The manifest is JSON: `probes` and `target_images` {person: photo}, `gallery`, `target_gallery` and
-    `distractors` {person: [photo]}; `distractors` may be a list of people, of whom every photo is in the
-    gallery. `hashes` {"person/photo": SHA-256}, if given, must hold for every photo.
+    `distractors` {person: [photo]}; `distractors` may be a list of people, of whom every photo, also in
+    folders below theirs, is in the gallery. `hashes` {"person/photo": SHA-256}, if given, must hold for
+    every photo.
 
     Raises:
       ValueError: the manifest cannot be read, or photos it names are missing or not those it was made of.
@@ -76,7 +78,13 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
         probes, targets = (_photos(data_dir, single[part]) for part in SINGLE)
         strangers = entries["distractors"]
         if isinstance(strangers, list):
-            strangers = {p: [path.name for path in photos_of(data_dir / p)] for p in strangers}
+            strangers = {
+                person: [
+                    str(path.relative_to(data_dir / person))
+                    for path in sorted(photos_below(data_dir / person))
+                ]
+                for person in strangers
+            }
         gallery = (
             _photos(data_dir, entries["gallery"])
             + _photos(data_dir, entries["target_gallery"])

@@ -30,13 +30,15 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
     The rows that a run measures are not part of it: more may be added to the same folder.
 
     Raises:
-      ValueError: the flags do not say which photos, or the folder holds another run.
+      ValueError: the flags do not say which photos, a model is unknown, or the folder holds another run.
     """
     quick = _QUICK.value
     if protocol is None:
         protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
     models = list(zoo.SURROGATES) if quick else _MODELS.value
     batch_size = 2 if quick else _BATCH_SIZE.value
+    for model in models or ():
+        zoo.find(model)
     frozen = {
         "protocol": protocol.name,
         "photos": protocol.digest,
