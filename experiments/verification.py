@@ -28,6 +28,7 @@ from experiments import (
     methods,
     pairs,
     paper,
+    plots,
     protections,
     protocols,
     report,
@@ -145,6 +146,15 @@ def averaged(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
+def bars(lines: list[dict[str, Any]]) -> bytes:
+    """PSR with intervals: a panel per data set, a group per black box, a bar per false accept rate."""
+    panels: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
+    for line in lines:
+        series = panels.setdefault(line["data"], {}).setdefault(f"FAR {line['FAR']}", {})
+        series[line["black box"]] = tables.interval(line, "PSR")
+    return plots.bars(panels, plots.Axes("black box", "share of comparisons"))
+
+
 def manifests(run: Run) -> list[pairs.Manifest]:
     """What the flags name, or the demo photos.
 
@@ -199,6 +209,7 @@ def main(_: list[str]) -> None:
     print(results.save(run.workdir, "average", means))
     parts: list[report.Part] = [
         report.Table("Success rate (PSR, ASR)", lines, "Before: the same, of unprotected photos."),
+        report.Picture("PSR", bars(lines), "Bars are 95 % intervals."),
         report.Table("Mean over data and black boxes", means),
         report.Table("Published rows of this launch", paper.VERIFICATION_ROWS, paper.RECALLED),
         report.Table(
