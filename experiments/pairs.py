@@ -30,6 +30,7 @@ class Manifest(NamedTuple):
       others: another photo of the same person, where there is one.
       targets: name -> (the photo aimed at, the photo tested with).
       groups: target -> the photos that aim at it.
+      root: the folder of all photos; those of a person lie in or below a folder of it, unless it is flat.
     """
 
     name: str
@@ -37,6 +38,11 @@ class Manifest(NamedTuple):
     others: Mapping[Path, Path]
     targets: Mapping[str, tuple[Path, Path]]
     groups: Mapping[str, tuple[Path, ...]]
+    root: Path
+
+    def person(self, photo: Path) -> str:
+        """Whom a photo shows; "" in a flat folder."""
+        return "/".join(photo.relative_to(self.root).parts[:-1][:1])
 
 
 def read(manifest: Path, root: Path) -> Manifest:
@@ -58,7 +64,7 @@ def read(manifest: Path, root: Path) -> Manifest:
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{manifest} is not a verification protocol ({error!r})") from error
     groups = groups or dict.fromkeys(targets, photos)
-    found = Manifest(manifest.stem, photos, others, targets, groups)
+    found = Manifest(manifest.stem, photos, others, targets, groups, root)
     _check_parts(found, manifest, root)
     named = [*photos, *others.values(), *(path for pair in targets.values() for path in pair)]
     data.check(manifest, root, named, entries.get("hashes", {}))
@@ -124,7 +130,7 @@ def scene(manifest: Manifest, framing: Framing, models: Sequence[str], cache: Pa
     """Frames and embeds the photos of a manifest."""
     tests = [path for pair in manifest.targets.values() for path in pair]
     paths = tuple(dict.fromkeys([*manifest.photos, *manifest.others.values(), *tests]))
-    people = tuple(path.parent.name for path in paths)
+    people = tuple(map(manifest.person, paths))
     faces = data.faces(data.Labelled(paths, people), cache, framing.kind, framing.canvas)
     judges = []
     for model in models:

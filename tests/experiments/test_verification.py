@@ -84,7 +84,11 @@ def scene(cosines: np.ndarray, people: list[str]) -> pairs.Scene:
     embedded = vectors * np.sqrt(np.maximum(values, 0))
     paths = tuple(Path(f"{person}/{i}.jpg") for i, person in enumerate(people))
     faces = data.Faces(paths, np.zeros((len(people), 1)), np.array(people), paths, ())
-    manifest = pairs.Manifest("made", paths, {}, {}, {})
+    manifest = pairs.Manifest("made", paths, {}, {}, {}, Path("root"))
+    nested = [
+        manifest.person(Path("root") / photo) for photo in ("a.jpg", "b/a.jpg", "c/profile/a.jpg")
+    ]
+    assert nested == ["", "b", "c"]
     return pairs.Scene(manifest, framing.FRAMINGS["whole"], faces, (), {"net": embedded})
 
 
