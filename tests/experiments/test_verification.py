@@ -85,11 +85,13 @@ def scene(cosines: np.ndarray, people: list[str]) -> pairs.Scene:
     paths = tuple(Path(f"{person}/{i}.jpg") for i, person in enumerate(people))
     faces = data.Faces(paths, np.zeros((len(people), 1)), np.array(people), paths, ())
     manifest = pairs.Manifest("made", paths, {}, {}, {}, Path("root"))
-    nested = [
-        manifest.person(Path("root") / photo) for photo in ("a.jpg", "b/a.jpg", "c/profile/a.jpg")
-    ]
-    assert nested == ["", "b", "c"]
     return pairs.Scene(manifest, framing.FRAMINGS["whole"], faces, (), {"net": embedded})
+
+
+def test_a_person_is_the_top_folder():
+    manifest = pairs.Manifest("made", (), {}, {}, {}, Path("root"))
+    photos = [Path("root") / photo for photo in ("a.jpg", "b/a.jpg", "c/profile/a.jpg")]
+    assert list(map(manifest.person, photos)) == ["", "b", "c"]
 
 
 def test_thresholds_of_other_networks_are_those_of_strangers():
