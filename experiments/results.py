@@ -25,7 +25,8 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dict(config), indent=1, sort_keys=True, default=str) + "\n"
     kept = folder / "config.json"
-    if kept.exists() and kept.read_text(encoding="utf-8") != text:
+    begun = any(path != kept for path in folder.iterdir())  # not so after bad input
+    if begun and kept.exists() and kept.read_text(encoding="utf-8") != text:
         raise ValueError(f"{folder} holds results of another config; choose another --workdir")
     write(kept, text)
     print(text, end="")

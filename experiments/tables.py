@@ -53,6 +53,12 @@ def interval(line: Line, measure: str) -> tuple[float, float, float]:
     return line[measure], line[f"{measure} low"], line[f"{measure} high"]
 
 
+def means(quality: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Means of PSNR and SSIM; None where nothing was changed, which has no noise to measure."""
+    made = {name: float(values.mean()) for name, values in quality.items()}
+    return {name: mean if np.isfinite(mean) else None for name, mean in made.items()}
+
+
 def unseen(name: Name, found: Found) -> list[str]:
     """The recognisers that a protection's source does not hold; all if it holds all."""
     return [judge for judge in found if judge not in name.surrogates] or list(found)
@@ -69,10 +75,7 @@ def over_unseen(name: Name, found: Found, seed: int) -> Line:
 
 def lines(measured: Measured, seed: int) -> list[Line]:
     """A line per reading and recogniser: shares of the probes with intervals, PSNR and SSIM."""
-    row, quality = measured.row, measured.quality
-    means = {name: float(values.mean()) for name, values in quality.items()}
-    # What changes nothing has no noise to measure.
-    figures = {name: mean if np.isfinite(mean) else None for name, mean in means.items()}
+    row, figures = measured.row, means(measured.quality)
     made = []
     for reading, found in readings(measured).items():
         for recogniser, hits in found.items():

@@ -130,7 +130,7 @@ def measured(
                 "comparisons": len(trial.after),
                 "before": float(pairs.success(trial.before, cut, hide).mean()),
                 **tables.with_interval("PSR", share),
-                **{name: float(values.mean()) for name, values in trial.quality.items()},
+                **tables.means(trial.quality),
             }
         )
     return lines
@@ -141,7 +141,8 @@ def averaged(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     made = []
     for far in dict.fromkeys(line["FAR"] for line in lines):
         those = [line for line in lines if line["FAR"] == far]
-        figures = {key: float(np.mean([x[key] for x in those])) for key in ("PSR", "PSNR", "SSIM")}
+        columns = {key: [line[key] for line in those] for key in ("PSR", "PSNR", "SSIM")}
+        figures = {k: None if None in v else float(np.mean(v)) for k, v in columns.items()}
         made.append({"FAR": far, "cells": len(those), **figures})
     return made
 
@@ -220,7 +221,8 @@ def main(_: list[str]) -> None:
     ]
     report.write(run.workdir, f"Verification, {goal}, {framed}", parts)
     (at,) = (line for line in means if line["FAR"] == "0.01")
-    print(f"{goal}, {framed}: PSR {at['PSR']:.2f} at FAR 0.01, PSNR {at['PSNR']:.2f} dB")
+    psnr = "–" if at["PSNR"] is None else f"{at['PSNR']:.2f} dB"
+    print(f"{goal}, {framed}: PSR {at['PSR']:.2f} at FAR 0.01, PSNR {psnr}")
 
 
 if __name__ == "__main__":

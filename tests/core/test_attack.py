@@ -208,7 +208,9 @@ def test_batch_mmd_enters_gradient_and_loss(world):
     at_mask, gradient = step(before, problem.embedding, target)
     assert gamma * value > 1
     same(seen["losses"][1, :, 1], at_mask + gamma * value)
-    way = np.sign(gradient + gamma * len(world.images) * shared)  # of the mean over the batch, Eq. 4
+    way = np.sign(
+        gradient + gamma * len(world.images) * shared
+    )  # of the mean over the batch, Eq. 4
     assert np.any(way != np.sign(gradient))
     moved = np.clip(before - 3 * way, 0, 255)
     same(after, np.clip(moved, world.images - 12, world.images + 12))
