@@ -8,10 +8,10 @@ method on any source, with the probes it is measured on:
 
         --rows=unprotected@500,medium,mobilefacenet_casia/tip_im@500,ensemble/mt_dim,sface/dim_best
 
-Rows of methods that attack one target at a time and end in `_best` are run on every target, and reported
-twice: the best per probe, and the one target that is best on the unseen recognisers. --compare=A,B,C adds
-the differences A − B and A − C, each on the probes that both have. Finished parts are kept in --workdir: a run that was stopped
-goes on, rows may be added later, and the seconds that each part took are in `cells.log`. --quick: a
+Rows of methods that attack one target at a time and end in `_best` are run on every target, and reported twice:
+the best per probe, and the one target that is best on the unseen recognisers. --compare=A,B,C adds the
+differences A − B and A − C, each on the probes that both have. Finished parts are kept in --workdir: a run that
+was stopped goes on, rows may be added later, and the seconds that each part took are in `cells.log`. --quick: a
 miniature of two probes.
 """
 
