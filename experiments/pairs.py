@@ -42,7 +42,8 @@ class Manifest(NamedTuple):
 
     def person(self, photo: Path) -> str:
         """Whom a photo shows; "" in a flat folder."""
-        return "/".join(photo.relative_to(self.root).parts[:-1][:1])
+        parts = photo.relative_to(self.root).parts
+        return parts[0] if len(parts) > 1 else ""
 
 
 def read(manifest: Path, root: Path) -> Manifest:

@@ -137,8 +137,12 @@ def _count(text: str, value: str) -> int:
 
 
 def _number(text: str, value: str, kind: type) -> Any:
+    if kind is bool:
+        if value not in ("0", "1"):
+            raise ValueError(f"{text}: {value!r} is neither 0 nor 1")
+        return value == "1"
     try:
-        return value.lower() in ("1", "true") if kind is bool else kind(value)
+        return kind(value)
     except ValueError:
         number = "whole number" if kind is int else "number"
         raise ValueError(f"{text}: {value!r} is not a {number}") from None

@@ -112,6 +112,7 @@ def test_names():
         ("sface/tip_im:gama=1", "'gama' is no setting; use targets, batch, virtual, epsilon"),
         ("sface/tip_im:gamma=x", "'x' is not a number"),
         ("sface/tip_im@all", "'all' is not a whole number"),
+        ("sface/tip_im:virtual=yes", "'yes' is neither 0 nor 1"),
         ("sface/tip_im@0", "0 is too few; give 1 or more"),
         ("sface/tip_im:batch=0", "0 is too few; give 1 or more"),
         ("sface/tip_im:norm=l3", "'l3' is none of linf, l2"),
