@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tipim_jax.errors import UserError
 from tipim_jax.photos import metadata as about
 from tipim_jax.photos.metadata import Metadata
 
@@ -18,7 +19,7 @@ MAX_PIXELS = 120_000_000
 QUALITY = 95
 
 
-class PhotoError(ValueError):
+class PhotoError(UserError):
     """What is wrong with one photo or folder, and what to do, in one sentence."""
 
 
