@@ -26,7 +26,7 @@ import numpy as np
 import optax
 
 from tipim_jax import attack, batching, constraints, diversity, ensemble, search, updates
-from tipim_jax.attack import Project
+from tipim_jax.constraints import Constraint
 from tipim_jax.diversity import Diversity
 from tipim_jax.gains import Gain
 from tipim_jax.objectives import Objective, cotangent, squared_distance
@@ -94,7 +94,7 @@ class Norm(NamedTuple):
     """A step direction, the constraint, and rounding within it."""
 
     direction: Callable[[], optax.GradientTransformation]
-    project: Project
+    project: Constraint
     rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 

@@ -278,17 +278,18 @@ def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make
 
     def make(indices: np.ndarray) -> np.ndarray:
         made, detector = prepared()
-        photos = [read_photo(subjects.faces.paths[i]).pixels for i in indices]
-        found = [data.main_face(detector, pixels) for pixels in photos]
+        photos = [read_photo(subjects.faces.paths[i]) for i in indices]
+        found = [data.main_face(detector, photo.pixels) for photo in photos]
         masks = engine.protect(
             made,
             [face.canvas for face in found],
             [face.scale for face in found],
-            [batching.content_key(settings.seed, pixels.tobytes()) for pixels in photos],
+            [photo.colours for photo in photos],
+            [batching.content_key(settings.seed, photo.pixels.tobytes()) for photo in photos],
         )
         protected = []
-        for pixels, face, mask in zip(photos, found, masks.masks, strict=True):
-            pasted = paste(pixels, [FaceMask(mask, face.matrix)], settings.epsilon)
+        for photo, face, mask in zip(photos, found, masks.masks, strict=True):
+            pasted = paste(photo.pixels, [FaceMask(mask, face.matrix)], settings.epsilon)
             again = align(pasted, face.landmarks, face.box).canvas
             protected.append(np.rint(again).astype(np.uint8))
         return np.stack(protected)[:, None]

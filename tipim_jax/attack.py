@@ -14,14 +14,13 @@ import optax
 from jax import lax
 
 from tipim_jax import naturalness
-from tipim_jax.constraints import linf_ball
+from tipim_jax.constraints import Constraint, coloured, in_colours, linf_ball
 from tipim_jax.diversity import Diversity, none
 from tipim_jax.gains import Gain
 from tipim_jax.objectives import Objective, identity_loss
 from tipim_jax.search import IMAGES_AXIS, Context, Search, exhaustive
 from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step, Witnesses, carried
 
-Project = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Record = Callable[[Step], Any]
 
 CHUNK = 10  # targets at once on accelerators
@@ -32,7 +31,7 @@ def tip_im(
     embed: Embed,
     updates: optax.GradientTransformation,
     *,
-    project: Project = linf_ball,
+    project: Constraint = linf_ball,
     objective: Objective = Objective(),
     gain: Gain = Gain(),
     search: Search = exhaustive(),
@@ -83,14 +82,18 @@ def tip_im(
 
             embedding, pullback = jax.vjp(jax.checkpoint(seen) if remat else seen, state.image)
 
+            def allowed(cotangent: jax.Array) -> jax.Array:
+                return coloured(pullback(cotangent)[0], problem.colours)
+
             def pull(cotangents: jax.Array, then: Callable[[jax.Array], Any] = lambda p: p):
-                return _mapped(lambda c: then(pullback(c)[0]), cotangents, together)
+                return _mapped(lambda c: then(allowed(c)), cotangents, together)
 
             return embedding, pull
 
         def propose(gradient: jax.Array) -> tuple[jax.Array, Any]:
             move, new = updates.update(gradient, state.updates)
-            image = project(state.image + problem.epsilon * move, problem.image, problem.epsilon)
+            image = state.image + problem.epsilon * move
+            image = in_colours(project, image, problem.image, problem.epsilon, problem.colours)
             return image, new
 
         embedding, pull = look(view_key)
@@ -104,7 +107,7 @@ def tip_im(
                 embedding=embedding,
                 pull=pull,
                 look=look,
-                extra=natural_gradient,
+                extra=coloured(natural_gradient, problem.colours),
                 propose=propose,
                 embed=lambda images: _mapped(
                     lambda image: embed(params, carried(problem, image)), images, together

@@ -1,4 +1,4 @@
-"""Where a protected photo may lie: an ε ball around the real one, within the pixel box.
+"""Where a protected photo may lie: an ε ball around the real one, within the pixel box, in its colours.
 
 A constraint is a function `(x, real, epsilon) -> x`; all arrays [H,W,C] in pixel levels, epsilon [] or
 [H,W,1].
@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+Constraint = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def linf_ball(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
@@ -43,12 +45,42 @@ def truncate_within(x: jax.Array, real: jax.Array) -> jax.Array:
     return jnp.clip(real + jnp.trunc(x - real), 0, 255).astype(jnp.uint8)
 
 
-def grey_kept(project: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """A constraint that also keeps a grey photo grey: its mask is the same in every channel."""
+def coloured(mask: jax.Array, colours: jax.Array | None) -> jax.Array:
+    """The part of a mask [H,W,C] (or of its gradient) in the colours that are allowed.
 
-    def constrained(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
-        x = project(x, real, epsilon)
-        grey = jnp.all(real == real[..., :1])
-        return jnp.where(grey, jnp.mean(x, axis=-1, keepdims=True), x)
+    Args:
+      mask: [H,W,C].
+      colours: [C,C] orthogonal projection, see `types.Problem`; None allows all.
+    """
+    if colours is None:
+        return mask
+    # Not a matrix product, which accelerators round to 8 or 10 bits.
+    return jnp.sum(mask[..., None, :] * colours, axis=-1)
 
-    return constrained
+
+def in_colours(
+    project: Constraint,
+    x: jax.Array,
+    real: jax.Array,
+    epsilon: jax.Array,
+    colours: jax.Array | None,
+) -> jax.Array:
+    """`project(x, real, epsilon)` with its mask in the colours that are allowed.
+
+    Where the part of the mask in those colours would leave the ball or the box in one channel, the pixel's
+    mask shrinks as a whole: clipping that channel alone would tint it.
+
+    Args:
+      project: a constraint whose set holds, with a mask, every mask of the same signs and smaller amounts.
+      x, real, epsilon: its arguments.
+      colours: as for `coloured`.
+    """
+    inside = project(x, real, epsilon)
+    if colours is None:
+        return inside
+    mask = coloured(inside - real, colours)
+    room = project(real + mask, real, epsilon) - real
+    # What rounding takes from a small channel must not shrink the others.
+    exceeds = jnp.abs(mask) > jnp.abs(room) + 1e-3
+    share = jnp.where(exceeds, room / jnp.where(exceeds, mask, 1), 1)
+    return real + mask * jnp.min(share, axis=-1, keepdims=True)

@@ -43,6 +43,8 @@ class Problem(NamedTuple):
       epsilon: [] or [H,W,1] bound on the mask, pixel levels; a map makes the budget perceptual.
       carrier: [H,H] B, or None: recognisers see the mask m as B · m · Bᵀ, what is left of it after it
         was pasted at another resolution and cropped again (`photos.paste.round_trip`).
+      colours: [C,C] orthogonal projection onto the colours that a mask may have, or None: all. On the line
+        of greys, no mask of a grey photo shows as a stain.
     """
 
     image: jax.Array
@@ -50,6 +52,7 @@ class Problem(NamedTuple):
     targets: jax.Array
     epsilon: jax.Array
     carrier: jax.Array | None = None
+    colours: jax.Array | None = None
 
 
 def carried(problem: Problem, image: jax.Array) -> jax.Array:

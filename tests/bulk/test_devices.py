@@ -43,7 +43,8 @@ def on_four_with_shares(folder):
     rng = np.random.default_rng(0)
     canvases = list(rng.integers(0, 256, (7, 160, 160, 3)).astype(np.float32))
     keys = list(jax.random.split(jax.random.key(1), 7))
-    masks = [engine.protect(used, canvases, [1.0] * 7, keys).masks for used in (whole, shared)]
+    faces = (canvases, [1.0] * 7, [np.eye(3, dtype=np.float32)] * 7, keys)
+    masks = [engine.protect(used, *faces).masks for used in (whole, shared)]
     assert np.abs(masks[0]).max() > 1
     np.testing.assert_array_equal(*masks)
     for name, leaf in shared.params[0].items():

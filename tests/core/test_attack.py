@@ -252,3 +252,19 @@ def test_recognisers_see_the_carried_mask(world):
     same(seen, also)
     plain, _ = world.run(world.method("tip-im"), problem)
     assert np.any(carried.image != plain.image)
+
+
+@pytest.mark.usefixtures("x64", "quick_compile")
+@pytest.mark.parametrize("name", ["tip-im", "tip-im-l2", "reach"])
+def test_masks_keep_to_the_colours_of_the_photo(world, name):
+    axis = np.array([0.66, 0.59, 0.46]) / np.linalg.norm([0.66, 0.59, 0.46])
+    colours = np.stack([np.outer(axis, axis), np.full((3, 3), 1 / 3), np.eye(3)])
+    problem = world.problem()
+    final, _ = world.run(world.method(name), problem._replace(colours=jnp.asarray(colours)))
+    free, _ = world.run(world.method(name), problem)
+    mask = np.asarray(final.image - problem.image)
+    np.testing.assert_allclose(np.einsum("bhwc,bdc->bhwd", mask, colours), mask, atol=1e-3)
+    assert np.all(np.abs(mask).max(axis=(1, 2, 3)) > 1)
+    same(final.image[2], free.image[2])
+    before, after = problem.embedding, jax.vmap(lambda i: world.embed(world.params, i))(final.image)
+    assert np.all(np.sum(before * after, axis=1) < 0.97)

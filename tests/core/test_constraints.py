@@ -73,17 +73,42 @@ def test_truncation_grows_no_norm(seed):
     assert np.all(change * (x - real) >= 0)
 
 
+def line(direction):
+    axis = np.asarray(direction) / np.linalg.norm(direction)
+    return np.outer(axis, axis).astype(np.float32)
+
+
+LINES = {"grey": (1, 1, 1), "sepia": (1.351, 1.203, 0.937), "two tints": (1, 0.1, -0.6)}
+
+
+@pytest.mark.parametrize("project", [constraints.linf_ball, constraints.l2_ball])
+@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 5])
+def test_masks_keep_to_their_colours(seed, name, project):
+    x, real, epsilon = draw(seed)
+    if name == "grey":
+        real = np.repeat(real[..., :1], 3, axis=2)
+    colours = line(LINES[name])
+    kept = np.asarray(constraints.in_colours(project, x, real, epsilon, colours))
+    mask, plain = kept - real, np.asarray(project(x, real, epsilon)) - real
+    np.testing.assert_allclose(constraints.coloured(mask, colours), mask, atol=1e-3)
+    assert np.all(np.linalg.norm(mask, axis=-1) <= np.linalg.norm(plain, axis=-1) + 1e-3)
+    np.testing.assert_allclose(project(kept, real, epsilon), kept, atol=2e-3)
+    # Nothing shrinks that need not.
+    free = np.abs(plain).max(-1) < 0.5 * np.minimum(
+        np.broadcast_to(epsilon, real.shape), np.minimum(real, 255 - real)
+    ).min(-1)
+    np.testing.assert_allclose(mask[free], (plain @ colours)[free], atol=2e-3)
+    if name == "grey":
+        np.testing.assert_array_equal(mask, np.repeat(mask[..., :1], 3, axis=2))
+
+
 @pytest.mark.parametrize("project", [constraints.linf_ball, constraints.l2_ball])
 @pytest.mark.parametrize("seed", [0, 1, 3, 5])
-def test_grey_photos_stay_grey(seed, project):
+def test_all_colours_change_nothing(seed, project):
     x, real, epsilon = draw(seed)
-    kept = constraints.grey_kept(project)
-    np.testing.assert_array_equal(kept(x, real, epsilon), project(x, real, epsilon))
-    real = np.repeat(real[..., :1], 3, axis=2)
-    ours = np.asarray(kept(x, real, epsilon))
-    np.testing.assert_array_equal(ours, np.repeat(ours[..., :1], 3, axis=2))
-    assert np.linalg.norm(ours - real) <= np.linalg.norm(project(x, real, epsilon) - real) + 1e-3
-    levels = np.asarray(constraints.round_within(ours, real, epsilon))
-    np.testing.assert_array_equal(levels, np.repeat(levels[..., :1], 3, axis=2))
-    if project is constraints.linf_ball:
-        np.testing.assert_allclose(project(ours, real, epsilon), ours, atol=1e-4)
+    plain = np.asarray(project(x, real, epsilon))
+    without = constraints.in_colours(project, x, real, epsilon, None)
+    np.testing.assert_array_equal(without, plain)
+    everything = constraints.in_colours(project, x, real, epsilon, np.eye(3, dtype=np.float32))
+    np.testing.assert_allclose(everything, plain, atol=1e-4)

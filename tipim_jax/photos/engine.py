@@ -17,7 +17,6 @@ from jax.sharding import PartitionSpec as P
 
 from ports import zoo
 from tipim_jax import attack, batching, diversity, ensemble, perceptual, search, updates
-from tipim_jax.constraints import grey_kept, linf_ball
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.objectives import Objective
 from tipim_jax.photos import programs
@@ -84,7 +83,6 @@ def compose(embed: Embed, settings: Settings, chunk: int | None = None) -> Attac
     return attack.tip_im(
         embed,
         updates.mi_fgsm(settings.travel / settings.steps),
-        project=grey_kept(linf_ball),
         objective=Objective(repel=settings.repel),
         search=search.default(),
         diversity=diversity.with_swapped_channels(diversity.affine()),
@@ -277,7 +275,7 @@ def compiled_for(
     combined = ensemble.combine(recognisers, weights, in_turn=shard_params)
     method = composed(combined.embed, settings)
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
-    shardings = (placement, everywhere, everywhere, spread, spread, spread, spread)
+    shardings = (placement, everywhere, everywhere, *[spread] * 5)
     run = jax.jit(
         jax.shard_map(
             partial(_masks, combined.embed, method, settings),
@@ -294,6 +292,7 @@ def compiled_for(
         faces = (
             jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
             jax.ShapeDtypeStruct((count, size, size), jnp.float32),
+            jax.ShapeDtypeStruct((count, 3, 3), jnp.float32),
             jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
             jax.ShapeDtypeStruct((count,), bool),
         )
@@ -354,6 +353,7 @@ def _masks(
     strength: jax.Array,
     canvases: jax.Array,
     carriers: jax.Array,
+    colours: jax.Array,
     keys: jax.Array,
     real: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
@@ -366,13 +366,13 @@ def _masks(
       targets: [T,D].
       strength: [2] level and epsilon.
       canvases: [B,160,160,3], pixel levels.
-      carriers: [B,160,160], see `types.Problem`.
+      carriers, colours: [B,160,160] and [B,3,3], see `types.Problem`.
       keys: [B].
       real: [B] which faces are no padding.
     """
     budget = budgets(canvases, strength[0], strength[1], settings.exponent)
     problem = attack.prepare(embed, params, canvases, targets, budget)
-    problem = problem._replace(carrier=carriers)
+    problem = problem._replace(carrier=carriers, colours=colours)
     state, trace = attack.run(
         method,
         params,
@@ -405,6 +405,7 @@ def protect(
     engine: Engine,
     canvases: Sequence[np.ndarray],
     scales: Sequence[float],
+    colours: Sequence[np.ndarray],
     keys: Sequence[jax.Array],
 ) -> Masks:
     """Masks for up to `engine.capacity` faces.
@@ -413,6 +414,7 @@ def protect(
       engine: from `build`.
       canvases: n × [160,160,3], pixel levels.
       scales: n × photo pixels per canvas pixel.
+      colours: n × [3,3], see `types.Problem`.
       keys: n random keys.
     """
     started = time.perf_counter()
@@ -425,7 +427,9 @@ def protect(
         engine.params,
         engine.targets,
         _strength(engine.settings),
-        *jax.device_put((padded, carriers, jnp.stack(list(keys))[index], real), spread),
+        *jax.device_put(
+            (padded, carriers, np.stack(colours)[index], jnp.stack(list(keys))[index], real), spread
+        ),
     )
     masks, targets = np.asarray(masks)[:count], np.asarray(targets)[:count]
     return Masks(masks, targets, time.perf_counter() - started)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tipim_jax.errors import UserError
+from tipim_jax.photos import colour
 from tipim_jax.photos import metadata as about
 from tipim_jax.photos.metadata import Metadata
 
@@ -63,8 +64,8 @@ class Photo(NamedTuple):
       samples: the file's own samples: [H,W] uint8 (L) or uint16 (I;16), [H,W,2] (LA), [H,W,3] (RGB),
         [H,W,4] (RGBA, CMYK; 0 is no ink) uint8.
       mode: Pillow's name of the kind of samples.
-      grey: whether R = G = B everywhere, give or take the level that lossy WebP may be off; such a
-        photo must get a grey mask (`paste.grey_mask`).
+      axis: [3] direction of the line in colour space that its pixels lie on (`colour.line`), which its masks
+        keep to; None for a photo of several colours.
       format: a key of `FORMATS`.
       settings: how the file was stored (compression, lossless, dpi), kept on writing.
       icc: ICC profile.
@@ -76,13 +77,18 @@ class Photo(NamedTuple):
     pixels: np.ndarray
     samples: np.ndarray
     mode: str
-    grey: bool
+    axis: np.ndarray | None
     format: str
     settings: dict[str, Any]
     icc: bytes | None
     metadata: Metadata
     path: Path | None
     notes: tuple[str, ...]
+
+    @property
+    def colours(self) -> np.ndarray:
+        """[3,3] projection onto the colours that a mask may have (`types.Problem`)."""
+        return colour.projection(self.axis)
 
 
 def format_named(name: str) -> str:
@@ -158,7 +164,7 @@ def encode(
 
     Args:
       photo: as read.
-      protected: [H,W,3] uint8, upright; equal channels if the photo is grey.
+      protected: [H,W,3] uint8, upright; of a photo with one channel (L, LA, I;16) its mean is saved.
       format: a name `format_named` knows; the photo's own by default.
       quality: 1–100, for lossy formats.
       subsampling: chroma subsampling of JPEG ("4:4:4" is none) and HEIC.
@@ -320,7 +326,6 @@ def _understand(image: Image.Image, name: str, head: bytes, file: BinaryIO) -> P
         upright = upright.convert(mode)
 
     samples = np.asarray(upright)
-    grey = mode in ("L", "LA", "I;16")
     if mode == "I;16":
         samples = samples.astype(np.uint16)  # in this machine's byte order
         pixels = _repeat(((samples.astype(np.uint32) + 128) // 257).astype(np.uint8))
@@ -336,7 +341,7 @@ def _understand(image: Image.Image, name: str, head: bytes, file: BinaryIO) -> P
         pixels=pixels,
         samples=samples,
         mode=mode,
-        grey=grey or _is_grey(pixels),
+        axis=colour.GREY if mode in ("L", "LA", "I;16") else colour.line(pixels),
         format={"MPO": "JPEG", "DIB": "BMP"}.get(str(image.format), str(image.format)),
         settings=_settings(image, head, file),
         icc=image.info.get("icc_profile") or None,
@@ -417,18 +422,10 @@ def _repeat(grey: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _is_grey(pixels: np.ndarray) -> bool:
-    """Whether channels differ by at most one level, which is what lossy WebP makes of grey."""
-
-    def alike(part: np.ndarray) -> bool:
-        red, green, blue = (part[..., i] for i in range(3))
-        high = np.maximum(np.maximum(red, green), blue)
-        return bool((high - np.minimum(np.minimum(red, green), blue) <= 1).all())
-
-    bands = range(0, len(pixels), 256)
-    return alike(pixels[:: max(1, len(pixels) // 16)]) and all(
-        alike(pixels[top : top + 256]) for top in bands
-    )
+def _one_channel(pixels: np.ndarray) -> np.ndarray:
+    """[...] uint8: the mean of [...,3], which is as it was where all three are equal."""
+    total = pixels.sum(-1, dtype=np.uint16)
+    return ((total + 1) // 3).astype(np.uint8)
 
 
 def _mega(pixels: int) -> str:
@@ -445,17 +442,16 @@ def _change(photo: Photo, protected: np.ndarray) -> np.ndarray:
             f"protected pixels are {protected.dtype} {protected.shape} instead of uint8 "
             f"{photo.pixels.shape}"
         )
-    if photo.grey and not _is_grey(protected):
-        raise ValueError("the photo is grey and its protected pixels are not; use paste.grey_mask")
     if photo.mode == "RGB":
         return protected
     if photo.mode == "L":
-        return protected[..., 0]
-    if photo.mode in ("LA", "RGBA"):
-        colours = 1 if photo.mode == "LA" else 3
-        return np.concatenate([protected[..., :colours], photo.samples[..., colours:]], axis=2)
+        return _one_channel(protected)
+    if photo.mode == "LA":
+        return np.stack([_one_channel(protected), photo.samples[..., 1]], axis=2)
+    if photo.mode == "RGBA":
+        return np.concatenate([protected, photo.samples[..., 3:]], axis=2)
     if photo.mode == "I;16":
-        change = protected[..., 0].astype(np.int32) - photo.pixels[..., 0]
+        change = _one_channel(protected).astype(np.int32) - photo.pixels[..., 0]
         return np.clip(photo.samples + 257 * change, 0, 65535).astype(np.uint16)
     inks, black = photo.samples[..., :3], photo.samples[..., 3:]
     changed = np.where(protected == photo.pixels, inks, _ink_table()[black, protected])
@@ -486,7 +482,7 @@ def _reduce(
     """The samples in a mode that the format can hold."""
     mode, modes, notes = photo.mode, FORMATS[format].modes, []
     if mode not in modes and mode == "I;16":
-        samples, mode = protected[..., 0], "L"
+        samples, mode = _one_channel(protected), "L"
         notes.append(f"16-bit grey is saved as 8-bit, since {format} holds no more")
     if mode not in modes and mode == "CMYK":
         samples, mode = protected, "RGB"

@@ -41,11 +41,6 @@ def window(size: tuple[int, int], feather: float = FEATHER) -> np.ndarray:
     return np.minimum(rise(size[0])[:, None], rise(size[1])[None]).astype(np.float32)
 
 
-def grey_mask(mask: np.ndarray) -> np.ndarray:
-    """The mask of a grey photo: every channel gets the mean of the three, [h,w,3] -> [h,w,3]."""
-    return np.repeat(mask.mean(-1, keepdims=True), mask.shape[-1], axis=-1)
-
-
 def paste(
     photo: np.ndarray, faces: Sequence[FaceMask], epsilon: float, feather: float = FEATHER
 ) -> np.ndarray:

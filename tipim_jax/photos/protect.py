@@ -101,6 +101,7 @@ def attack_batch(engine: Engine, batch: Sequence[tuple[Work, int]]) -> Attacked:
         engine,
         [face.canvas for face in faces],
         [face.scale for face in faces],
+        [work.photo.colours for work, _ in batch],
         [batching.digest_key(engine.settings.seed, work.digest, i) for work, i in batch],
     )
     for (work, i), mask, target in zip(batch, masks.masks, masks.targets, strict=True):
