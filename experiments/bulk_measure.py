@@ -28,9 +28,10 @@ from PIL import Image
 from experiments import entry, results
 from ports import yunet, zoo
 from tipim_jax import attack, ensemble, search, updates
-from tipim_jax.bulk import pipeline, places, progress, record, rows, sinks, sources
-from tipim_jax.bulk.pipeline import Job, Threads
-from tipim_jax.bulk.work import Mine, Shards
+from tipim_jax.bulk import pipeline, progress, record, rows, sinks, sources, storage
+from tipim_jax.bulk.ledger import Results
+from tipim_jax.bulk.pipeline import Threads, Worker
+from tipim_jax.bulk.shards import Assignment, Shards
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.photos import demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
@@ -59,24 +60,27 @@ def tools(surrogates: Sequence[str], settings: Settings, find: Find) -> Tools:
     return Tools(find, made, [verify.load(name) for name in surrogates])
 
 
-def job(made: Tools, photos: Path, folder: Path) -> Job:
-    """A job of one process, from `photos` to `folder / "out"`."""
-    out = places.place(folder.absolute() / "out")
-    if not places.exists(out, sources.LIST):
-        inputs = places.place(photos.absolute())
-        sources.freeze(out, sources.photos_below(inputs), None)
-    source = sources.listed(out, places.place(photos.absolute()))
+def worker(made: Tools, photos: Path, folder: Path) -> Worker:
+    """All of a job, from `photos` to `folder / "out"`."""
+    out = storage.folder_at(folder.absolute() / "out")
+    if not storage.exists(out, sources.LIST):
+        inputs = storage.folder_at(photos.absolute())
+        sources.freeze(out, sources.list_photos(inputs), None)
+    source = sources.open_list(out, storage.folder_at(photos.absolute()))
     used = made.engine
     models = record.fingerprints(used.surrogates, used.params)
-    return Job(
+    results = Results(
+        assignment=Assignment(Shards(source.photos, 32), 0, 1),
+        out=out,
+        sink=sinks.to_folder(out),
+        constants=rows.Constants(used.settings.epsilon, used.settings.seed, models),
+        checkpoints=progress.folder(str(folder), 0, 1),
+    )
+    return Worker(
         tools=made,
         source=source,
-        mine=Mine(Shards(source.photos, 32), 0, 1),
-        out=out,
-        sink=sinks.folder(out),
-        constants=rows.Constants(used.settings.epsilon, used.settings.seed, models),
+        results=results,
         saving=Saving(),
-        checkpoints=progress.folder(str(folder), 0, 1),
         threads=Threads(in_flight=4 * used.capacity),
     )
 
@@ -96,7 +100,7 @@ def throughput(made: Tools, photos: Path, workdir: Path, rounds: int) -> list[di
         alone = time.perf_counter() - started
         folder = workdir / f"turn-{turn}"
         shutil.rmtree(folder, ignore_errors=True)
-        meter = pipeline.run(job(made, photos, folder), threading.Event())
+        meter = pipeline.run(worker(made, photos, folder), threading.Event())
         figures = meter.figures()
         table.append(
             {
@@ -242,7 +246,7 @@ def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
             done = meter.before.photos + meter.counts.photos
             file.write(f"{done},{resident():.1f}\n")
 
-    part = job(made, workdir / "in", workdir)
+    part = worker(made, workdir / "in", workdir)
     pipeline.run(part._replace(checkpoint_seconds=5.0), threading.Event(), watch)
     points = [line.split(",") for line in path.read_text().splitlines()]
     return [{"photos": int(done), "MiB": float(size)} for done, size in points]

@@ -11,6 +11,7 @@ protects the demo photos.
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -26,19 +27,20 @@ from ports import yunet, zoo
 from tipim_jax.bulk import (
     cluster,
     pipeline,
-    places,
     progress,
     record,
     rows,
     sinks,
     sources,
+    storage,
     summary,
     telemetry,
 )
-from tipim_jax.bulk.pipeline import Job, Threads
-from tipim_jax.bulk.places import Place
+from tipim_jax.bulk.ledger import Results
+from tipim_jax.bulk.pipeline import Threads, Worker
+from tipim_jax.bulk.shards import Assignment, Shards, find_committed
 from tipim_jax.bulk.sources import Source
-from tipim_jax.bulk.work import Mine, Shards, committed
+from tipim_jax.bulk.storage import Folder
 from tipim_jax.photos import demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.files import check_quality
@@ -83,7 +85,7 @@ class Ask(NamedTuple):
 
     input: str
     input_root: str
-    out: Place
+    out: Folder
     workdir: str
     sink: str
     shard_size: int
@@ -102,7 +104,7 @@ def asked() -> Ask:
     workdir, saving = _WORKDIR.value, Saving(_FORMAT.value, check_quality(_QUALITY.value))
     if _QUICK.value:
         settings = presets.PRESETS["low"]._replace(steps=2, batch_size=2)
-        out = places.place(Path(workdir).absolute() / "out")
+        out = storage.folder_at(Path(workdir).absolute() / "out")
         folder = str(demo.demo_photos()[0].parent)
         return Ask(folder, "", out, workdir, "folder", 2, settings, ["sface"], None, saving)
     if not _INPUT.value or not _OUT.value:
@@ -122,7 +124,7 @@ def asked() -> Ask:
     return Ask(
         _INPUT.value,
         _INPUT_ROOT.value,
-        places.place(_OUT.value),
+        storage.folder_at(_OUT.value),
         workdir,
         _SINK.value,
         _SHARD_SIZE.value,
@@ -153,8 +155,8 @@ def config(ask: Ask) -> dict[str, Any]:
 def freeze(ask: Ask) -> None:
     """Process 0 at the start: the job's record and the list of its photos, and no leftovers."""
     record.write(ask.out, config(ask))
-    places.clear_staging(ask.out)
-    if _records(ask) is None and not places.exists(ask.out, sources.LIST):
+    storage.clear_staging(ask.out)
+    if _records(ask) is None and not storage.exists(ask.out, sources.LIST):
         sources.freeze(ask.out, _paths(ask), ask.saving.format)
 
 
@@ -162,24 +164,24 @@ def _records(ask: Ask) -> Source | None:
     """The photos, where they are records and no files."""
     if ask.input.startswith("tfds:"):
         folder, _, split = ask.input.removeprefix("tfds:").partition("#")
-        return sources.data_set(folder, split)
+        return sources.open_data_set(folder, split)
     if ask.input.endswith(".array_record"):
-        return sources.array_records(sources.matching(ask.input))
+        return sources.open_array_records(sources.match_files(ask.input))
     return None
 
 
 def _paths(ask: Ask) -> list[str]:
     if ask.input.endswith((".parquet", ".csv")):
         folder, _, name = ask.input.rpartition("/")
-        return sources.photos_of(places.read(places.place(folder or "."), name), name)
-    return sources.photos_below(places.place(ask.input))
+        return sources.read_manifest(storage.read(storage.folder_at(folder or "."), name), name)
+    return sources.list_photos(storage.folder_at(ask.input))
 
 
 def source(ask: Ask) -> Source:
     """The photos of the job as it was frozen."""
     manifest = ask.input.endswith((".parquet", ".csv"))
     folder = ask.input_root if manifest else ask.input
-    return _records(ask) or sources.listed(ask.out, places.place(folder or "."))
+    return _records(ask) or sources.open_list(ask.out, storage.folder_at(folder or "."))
 
 
 def _goals(ask: Ask) -> targets.Targets:
@@ -198,22 +200,25 @@ def tools(ask: Ask) -> Tools:
     return Tools(partial(find_faces.find, detector), made, judges)
 
 
-def job(ask: Ask, made: Tools, photos: Source, mine: Mine) -> Job:
+def worker(ask: Ask, made: Tools, photos: Source, assignment: Assignment) -> Worker:
     """The part of this process."""
     used = made.engine
-    return Job(
-        tools=made,
-        source=photos,
-        mine=mine,
+    results = Results(
+        assignment=assignment,
         out=ask.out,
-        sink=(sinks.folder if ask.sink == "folder" else sinks.array_record)(ask.out),
+        sink=(sinks.to_folder if ask.sink == "folder" else sinks.to_array_records)(ask.out),
         constants=rows.Constants(
             ask.settings.epsilon,
             ask.settings.seed,
             record.fingerprints(used.surrogates, used.params),
         ),
+        checkpoints=progress.folder(ask.workdir, assignment.process, assignment.processes),
+    )
+    return Worker(
+        tools=made,
+        source=photos,
+        results=results,
         saving=ask.saving,
-        checkpoints=progress.folder(ask.workdir, mine.process, mine.processes),
         error_budget=_ERROR_BUDGET.value,
         checkpoint_seconds=_REPORT_SECONDS.value,
         threads=Threads(
@@ -222,7 +227,12 @@ def job(ask: Ask, made: Tools, photos: Source, mine: Mine) -> Job:
             finish=_FINISH_THREADS.value,
             in_flight=4 * used.capacity,
         ),
+        quarantined=partial(summary.log_quarantined, quarantine_file(ask, assignment)),
     )
+
+
+def quarantine_file(ask: Ask, assignment: Assignment) -> Path:
+    return summary.quarantine_file(ask.workdir, assignment.process, assignment.processes)
 
 
 def stopping(grace: float) -> threading.Event:
@@ -249,24 +259,29 @@ def reporter(path: Path, tensorboard: bool) -> Callable[[telemetry.Meter], None]
     Raises:
       ValueError: the extra `tensorboard` is not installed.
     """
-    scalars = telemetry.scalars(path.with_suffix("")) if tensorboard else None
+    scalars = telemetry.scalar_writer(path.with_suffix("")) if tensorboard else None
 
     def report(meter: telemetry.Meter) -> None:
         figures = meter.figures()
-        telemetry.append(path, figures)
+        telemetry.append_figures(path, figures)
         if scalars is not None:
             scalars(meter.before.photos + int(figures["photos"]), figures)
-        print(telemetry.line(figures), flush=True)
+        print(telemetry.format_line(figures), flush=True)
 
     return report
 
 
-def told(ask: Ask, meter: telemetry.Meter, mine: Mine) -> None:
+def told(ask: Ask, meter: telemetry.Meter, assignment: Assignment) -> None:
     """Prints the pace and the price of this process; if the job is done, its summary."""
-    here = telemetry.metrics(ask.workdir, mine.process, mine.processes)
-    every = [telemetry.metrics(ask.workdir, i, mine.processes) for i in range(mine.processes)]
-    own = telemetry.overall([here], _PRICE.value)
-    total = summary.finish(ask.out, mine.shards, telemetry.overall(every, _PRICE.value))
+    here = telemetry.metrics_file(ask.workdir, assignment.process, assignment.processes)
+    every = [
+        telemetry.metrics_file(ask.workdir, i, assignment.processes)
+        for i in range(assignment.processes)
+    ]
+    own = telemetry.combine_runs([here], _PRICE.value)
+    total = summary.write_summary(
+        ask.out, assignment.shards, telemetry.combine_runs(every, _PRICE.value)
+    )
     if total is not None:
         print(
             f"All {total.photos} photos of the job: {total.protected} protected, "
@@ -286,7 +301,7 @@ def main(_: list[str]) -> None:
     stop = stopping(_GRACE_SECONDS.value)
     try:
         ask = asked()
-        here = cluster.agree(
+        here = cluster.agree_on_job(
             partial(freeze, ask),
             lambda: record.check(ask.out, config(ask)),
             coordinator=_COORDINATOR.value,
@@ -295,16 +310,20 @@ def main(_: list[str]) -> None:
             join=_DISTRIBUTED.value or _COORDINATOR.value is not None,
         )
         photos = source(ask)
-        mine = Mine(Shards(photos.photos, ask.shard_size), *here)
-        report = reporter(telemetry.metrics(ask.workdir, *here), _TENSORBOARD.value)
-        if committed(ask.out, mine.shards)[np.asarray(mine.own, int)].all():
-            summary.finish(ask.out, mine.shards, {})  # a killed process may have left that to do
+        assignment = Assignment(Shards(photos.photos, ask.shard_size), *here)
+        report = reporter(telemetry.metrics_file(ask.workdir, *here), _TENSORBOARD.value)
+        if find_committed(ask.out, assignment.shards)[np.asarray(assignment.own, int)].all():
+            summary.write_summary(
+                ask.out, assignment.shards, {}
+            )  # a killed process may have left that to do
             print("Every photo of this process is done already.")
             return
-        meter = pipeline.run(job(ask, tools(ask), photos, mine), stop, report)
+        meter = pipeline.run(worker(ask, tools(ask), photos, assignment), stop, report)
     except pipeline.BudgetExceeded as error:
-        raise ValueError(str(error)) from error
-    told(ask, meter, mine)
+        reasons = quarantine_file(ask, assignment)
+        print(f"error: {error}; {reasons} has the reasons", file=sys.stderr)
+        sys.exit(1)
+    told(ask, meter, assignment)
 
 
 if __name__ == "__main__":

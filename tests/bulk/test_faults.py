@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.bulk import world
-from tipim_jax.bulk import pipeline, progress
+from tipim_jax.bulk import ledger, progress
 from tipim_jax.bulk.rows import Counts
 
 PHOTOS, KILLS, SHARD = 500, 21, 4
@@ -83,7 +83,7 @@ def test_sigterm_publishes_whole_shards_and_the_next_run_goes_on_there(undisturb
     assert time.monotonic() - asked < 10
     assert not (tmp_path / "out" / ".staging").exists()
     stopped = committed(tmp_path)
-    known = progress.load(world.job(*arguments).checkpoints)
+    known = progress.load(world.worker(*arguments).results.checkpoints)
     assert known is not None
     assert known.shards <= stopped < 8
     assert known.counts.photos == 8 * known.shards
@@ -103,11 +103,11 @@ def finished(undisturbed, tmp_path):
 
 def test_row_files_overrule_the_checkpoint(finished, undisturbed, tmp_path):
     """Removing a row file has its shard done anew, whatever the checkpoint says."""
-    job = world.job(*finished)
-    assert progress.load(job.checkpoints).shards == 8
+    worker = world.worker(*finished)
+    assert progress.load(worker.results.checkpoints).shards == 8
     (tmp_path / "out" / "rows" / "rows-00003-of-00008.parquet").unlink()
     shutil.rmtree(tmp_path / "out" / "photos" / "1")
-    done, start = pipeline.resume(job)
+    done, start = ledger.resume(worker.results)
     assert done.sum() == 7
     assert start == progress.Progress(0, Counts(), 3, None)
     assert world.run(*finished).counts.photos == 8
@@ -124,36 +124,36 @@ def test_a_checkpoint_without_its_row_files_is_not_used(finished, undisturbed, t
 
 @pytest.mark.parametrize("damage", ["truncated", "empty folder", "half-written"])
 def test_a_damaged_checkpoint_is_not_used(finished, undisturbed, tmp_path, damage):
-    job = world.job(*finished)
+    worker = world.worker(*finished)
     (tmp_path / "out" / "rows" / "rows-00007-of-00008.parquet").unlink()
-    newest = job.checkpoints / "0000009"
+    newest = worker.results.checkpoints / "0000009"
     if damage == "truncated":
-        shutil.copytree(job.checkpoints / "0000008", newest)
+        shutil.copytree(worker.results.checkpoints / "0000008", newest)
         (newest / "progress.json").write_text("[8, [60, 55")
     elif damage == "empty folder":
         newest.mkdir()
     else:
-        (job.checkpoints / "0000009.orbax-checkpoint-tmp").mkdir()
-    assert pipeline.resume(job)[1].base == 7
+        (worker.results.checkpoints / "0000009.orbax-checkpoint-tmp").mkdir()
+    assert ledger.resume(worker.results)[1].base == 7
     world.run(*finished)
     assert world.files(tmp_path / "out") == undisturbed.output
-    assert [path.name for path in job.checkpoints.iterdir()] == ["0000008"]
+    assert [path.name for path in worker.results.checkpoints.iterdir()] == ["0000008"]
 
 
 def test_a_crash_between_photos_and_rows_repeats_the_shard(undisturbed, tmp_path):
     arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
     world.begin(*arguments[:2])
-    job = world.job(*arguments)
+    worker = world.worker(*arguments)
     published = []
 
     def publish(shard, photos):
-        job.sink.publish(shard, photos)
+        worker.results.sink.publish(shard, photos)
         published.append(shard)
         if len(published) == 3:
             raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError, match="power cut"):
-        world.run(*arguments, sink=job.sink._replace(publish=publish))
+        world.run(*arguments, sink=worker.results.sink._replace(publish=publish))
     assert committed(tmp_path) < len(published) <= 4
     world.run(*arguments)
     assert world.files(tmp_path / "out") == undisturbed.output

@@ -6,12 +6,14 @@ import struct
 import threading
 import zlib
 
+import jax
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from tests.bulk import world
-from tipim_jax.bulk import pipeline, places, retry, summary
-from tipim_jax.photos.files import PhotoError
+from tipim_jax.bulk import pipeline, retry, storage, summary
+from tipim_jax.photos.files import PhotoError, decode
 
 # name -> (content made of a good PNG and a good JPEG, the reason that the row must give)
 POISON = {
@@ -66,8 +68,8 @@ def test_bad_photos_are_quarantined_and_all_others_done(poisoned, undisturbed, t
     produced = world.files(tmp_path / "out" / "photos")
     assert {f"photos/{k}": v for k, v in produced.items()} == photos
 
-    here = places.place(tmp_path / "out")
-    total = summary.finish(here, world.job(*arguments).mine.shards, {})
+    here = storage.folder_at(tmp_path / "out")
+    total = summary.write_summary(here, world.worker(*arguments).results.assignment.shards, {})
     assert total == meter.counts
     listed = (tmp_path / "out" / "quarantine.csv").read_text().splitlines()[1:]
     assert {line.split(",")[0] for line in listed} == set(POISON)
@@ -87,7 +89,7 @@ def test_the_error_budget_stops_a_run_and_a_larger_one_goes_on(poisoned, tmp_pat
 def test_passing_errors_are_retried_and_lasting_ones_quarantined(undisturbed, tmp_path):
     arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
     world.begin(*arguments[:2])
-    job = world.job(*arguments)
+    worker = world.worker(*arguments)
     failed, lock = set(), threading.Lock()
 
     def read(number):
@@ -98,12 +100,12 @@ def test_passing_errors_are_retried_and_lasting_ones_quarantined(undisturbed, tm
             raise PermissionError(13, "Permission denied")
         if first and number % 3 == 0:
             raise TimeoutError(110, "Connection timed out")
-        return job.source.read(number)
+        return worker.source.read(number)
 
-    meter = world.run(*arguments, source=job.source._replace(read=read))
+    meter = world.run(*arguments, source=worker.source._replace(read=read))
     assert meter.counts.quarantined == 1
     assert meter.figures()["retries"] == 20
-    row = rows(tmp_path / "out")[job.source.name(7)]
+    row = rows(tmp_path / "out")[worker.source.name(7)]
     assert row["reason"].endswith("cannot be read (Permission denied)")
 
 
@@ -113,11 +115,89 @@ def test_a_failure_to_write_ends_the_run(undisturbed, tmp_path):
 
     arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
     world.begin(*arguments[:2])
-    sink = world.job(*arguments).sink._replace(publish=publish)
+    sink = world.worker(*arguments).results.sink._replace(publish=publish)
     with pytest.raises(OSError, match="No space left"):
         world.run(*arguments, sink=sink)
     assert not list((tmp_path / "out").glob("rows/*"))
 
 
+def odd_faces(undisturbed, name, face):
+    """The tools of the undisturbed run, with a finder that gives one photo a face of its own."""
+    odd = decode((undisturbed.photos / name).read_bytes()).pixels
+    tools = world.tools()
+
+    def find(pixels):
+        if pixels.shape != odd.shape:
+            return tools.find(pixels)
+        change = np.abs(pixels.astype(int) - odd).max()
+        if face is fail_on_the_saved_file:
+            return face(pixels) if 0 < change <= world.SETTINGS.epsilon else tools.find(pixels)
+        return tools.find(pixels) if change else face(pixels)
+
+    return tools._replace(find=find)
+
+
+def fail(pixels):
+    raise RuntimeError("a fault of the finder")
+
+
+def fail_on_the_saved_file(pixels):
+    raise RuntimeError("a fault of the finder")
+
+
+def small_canvas(pixels):
+    """A face that fits into no batch."""
+    face = world.find(pixels)[0]
+    return [face._replace(canvas=face.canvas[::2, ::2])]
+
+
+def infinite_mask(pixels):
+    """A face whose mask is not finite, as everything computed from it."""
+    face = world.find(pixels)[0]
+    return [face._replace(canvas=np.full_like(face.canvas, np.nan))]
+
+
+@pytest.mark.parametrize("face", [fail, fail_on_the_saved_file, small_canvas, infinite_mask])
+def test_a_fault_on_one_photo_is_that_photo_s_alone(undisturbed, tmp_path, caplog, face):
+    name = "0/00000.png"
+    tools = odd_faces(undisturbed, name, face)
+    reasons = []
+    meter = world.run(
+        *(undisturbed.photos, tmp_path / "out", tmp_path / "work"),
+        tools=tools,
+        quarantined=lambda *row: reasons.append(row),
+    )
+    assert meter.counts.photos == 60
+    assert meter.counts.quarantined == 1
+    row = rows(tmp_path / "out")[name]
+    assert row["status"] == "quarantined"
+    assert reasons == [(name, row["reason"])]
+    if face is not infinite_mask:
+        assert "photo 0 met a fault" in caplog.text
+        assert "Traceback" in caplog.text
+        assert name not in caplog.text  # logs hold no photo's name
+    expected = {k: v for k, v in undisturbed.output.items() if k.startswith("photos/")}
+    del expected[f"photos/{name}"]
+    produced = world.files(tmp_path / "out" / "photos")
+    assert {f"photos/{k}": v for k, v in produced.items()} == expected
+
+
+def test_a_device_that_fails_is_no_photo_s_fault(undisturbed, tmp_path):
+    def program(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: the device is lost")
+
+    tools = world.tools()
+    tools = tools._replace(engine=tools.engine._replace(program=program))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the device is lost"):
+        world.run(undisturbed.photos, tmp_path / "out", tmp_path / "work", tools=tools)
+    assert not rows_with(tmp_path / "out", "quarantined")
+
+
+def rows_with(out, status):
+    if not (out / "rows").exists():
+        return []
+    return [row for row in rows(out).values() if row["status"] == status]
+
+
 def test_a_refusal_is_no_passing_error():
-    assert not retry.passing(PhotoError("not a photo"))
+    assert not retry.is_passing(PhotoError("not a photo"))

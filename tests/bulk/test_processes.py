@@ -17,14 +17,14 @@ def one_of_four(photos, folder, coordinator, process):
         # what gloo adds up: 0 + 1 + 2 + 3
         met.append(int(np.sum(multihost_utils.process_allgather(np.array(jax.process_index())))))
 
-    place = cluster.agree(
+    here = cluster.agree_on_job(
         lambda: world.begin(photos, folder / "out"),
         meet,
         coordinator=coordinator,
         processes=4,
         process=process,
     )
-    assert place == (process, 4)
+    assert here == (process, 4)
     assert met == [6]
     world.until_terminated(photos, folder / "out", folder / "work", process=process, processes=4)
 

@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from tipim_jax import attack, search, updates
-from tipim_jax.bulk import pipeline, places, progress, record, sinks, sources, work
-from tipim_jax.bulk.pipeline import Job, Threads
+from tipim_jax.bulk import pipeline, progress, record, shards, sinks, sources, storage
+from tipim_jax.bulk.ledger import Results
+from tipim_jax.bulk.pipeline import Threads, Worker
 from tipim_jax.bulk.rows import Constants
 from tipim_jax.bulk.telemetry import Meter
 from tipim_jax.ensemble import on_canvas
@@ -113,13 +114,13 @@ def write_photos(folder: Path, count: int, size: int = 48) -> None:
 
 def begin(inputs: Path, out: Path) -> None:
     """What the first process does before the others begin."""
-    here = places.place(out)
-    places.clear_staging(here)
-    if not places.exists(here, sources.LIST):
-        sources.freeze(here, sources.photos_below(places.place(inputs)), None)
+    here = storage.folder_at(out)
+    storage.clear_staging(here)
+    if not storage.exists(here, sources.LIST):
+        sources.freeze(here, sources.list_photos(storage.folder_at(inputs)), None)
 
 
-def job(
+def worker(
     inputs: Path,
     out: Path,
     workdir: Path,
@@ -130,30 +131,33 @@ def job(
     shard_size: int = 8,
     array_record: bool = False,
     judged: bool = True,
+    sink: sinks.Sink | None = None,
     **changes: Any,
-) -> Job:
-    """The job of one process, after `begin`."""
-    here = places.place(out)
-    source = sources.listed(here, places.place(inputs))
+) -> Worker:
+    """The part of one process, after `begin`; `changes` of the worker's fields."""
+    here = storage.folder_at(out)
+    source = sources.open_list(here, storage.folder_at(inputs))
     made = tools(devices, judged)
-    shards = work.Shards(source.photos, shard_size)
-    return Job(
-        tools=made,
-        source=source,
-        mine=work.Mine(shards, process, processes),
+    results = Results(
+        assignment=shards.Assignment(shards.Shards(source.photos, shard_size), process, processes),
         out=here,
-        sink=(sinks.array_record if array_record else sinks.folder)(here),
+        sink=(sinks.to_array_records if array_record else sinks.to_folder)(here),
         constants=Constants(
             SETTINGS.epsilon,
             SETTINGS.seed,
             record.fingerprints(made.engine.surrogates, made.engine.params),
         ),
-        saving=Saving(),
         checkpoints=progress.folder(str(workdir), process, processes),
+        retry_wait=0.01,
+    )
+    return Worker(
+        tools=made,
+        source=source,
+        results=results if sink is None else results._replace(sink=sink),
+        saving=Saving(),
         error_budget=0.5,
         checkpoint_seconds=0.2,
         threads=Threads(in_flight=16),
-        retry_wait=0.01,
     )._replace(**changes)
 
 
@@ -169,7 +173,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def run(inputs: Path, out: Path, workdir: Path, **options: Any) -> Meter:
     """A job from start to end, in this process and as the only one."""
     begin(inputs, out)
-    return pipeline.run(job(inputs, out, workdir, **options), threading.Event())
+    return pipeline.run(worker(inputs, out, workdir, **options), threading.Event())
 
 
 def start(function: Callable[..., None], *arguments: Any, **options: Any) -> Any:
@@ -198,4 +202,4 @@ def until_terminated(*arguments: Any, **options: Any) -> None:
     """What a worker does: a job, until it is done or SIGTERM comes."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    pipeline.run(job(*arguments, **options), stop)
+    pipeline.run(worker(*arguments, **options), stop)

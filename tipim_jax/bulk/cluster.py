@@ -13,14 +13,14 @@ import jax
 from jax.experimental import multihost_utils
 
 
-class Place(NamedTuple):
-    """process: the number of this one, of `processes`."""
+class Process(NamedTuple):
+    """Which process this is: the one of number `process`, of `processes`."""
 
     process: int
     processes: int
 
 
-def agree(
+def agree_on_job(
     first: Callable[[], None],
     everyone: Callable[[], None],
     *,
@@ -28,7 +28,7 @@ def agree(
     processes: int | None = None,
     process: int | None = None,
     join: bool = True,
-) -> Place:
+) -> Process:
     """Calls `first` in process 0, then `everyone` in all; the processes are on their own afterwards.
 
     Args:
@@ -42,14 +42,14 @@ def agree(
     if not join:
         first()
         everyone()
-        return Place(0, 1)
+        return Process(0, 1)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(coordinator, processes, process)
-    place = Place(jax.process_index(), jax.process_count())
-    if place.process == 0:
+    here = Process(jax.process_index(), jax.process_count())
+    if here.process == 0:
         first()
     multihost_utils.sync_global_devices("the job is written")
     everyone()
     multihost_utils.sync_global_devices("the job is read")
     jax.distributed.shutdown()
-    return place
+    return here

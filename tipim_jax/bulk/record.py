@@ -8,31 +8,31 @@ from typing import Any
 import jax
 import numpy as np
 
-from tipim_jax.bulk import places
-from tipim_jax.bulk.places import Place
+from tipim_jax.bulk import storage
+from tipim_jax.bulk.storage import Folder
 
 FILE = "job.json"
 
 
-def write(out: Place, config: dict[str, Any]) -> None:
+def write(out: Folder, config: dict[str, Any]) -> None:
     """Keeps the config of a new job.
 
     Raises:
       ValueError: as `check`, where a job was begun before.
     """
-    if places.exists(out, FILE):
+    if storage.exists(out, FILE):
         check(out, config)
     else:
-        places.write(out, FILE, _text(config).encode())
+        storage.write(out, FILE, _text(config).encode())
 
 
-def check(out: Place, config: dict[str, Any]) -> None:
+def check(out: Folder, config: dict[str, Any]) -> None:
     """Makes sure that a config is the job's, since results of two would be mixed otherwise.
 
     Raises:
       ValueError: it is not, or there is none.
     """
-    kept = json.loads(places.read(out, FILE))
+    kept = json.loads(storage.read(out, FILE))
     here = json.loads(_text(config))
     changed = sorted(key for key in kept.keys() | here.keys() if kept.get(key) != here.get(key))
     if changed:

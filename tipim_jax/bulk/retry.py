@@ -32,7 +32,7 @@ _PASSING = {
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def passing(error: BaseException) -> bool:
+def is_passing(error: BaseException) -> bool:
     """Whether an error may be gone at the next try: of a network or a disk, not of a photo."""
     if isinstance(error, TimeoutError | ConnectionError):
         return True
@@ -66,7 +66,7 @@ def call(
         try:
             return function()
         except Exception as error:
-            if not passing(error) or attempt == tries - 1:
+            if not is_passing(error) or attempt == tries - 1:
                 raise
         retried()
         sleep(wait * 2**attempt * random.uniform(0.75, 1.25))

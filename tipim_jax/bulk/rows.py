@@ -51,7 +51,7 @@ def schema(constants: Constants) -> pa.Schema:
     )
 
 
-def protected(photo: str, output: str, faces: Sequence[FaceResult]) -> dict[str, Any]:
+def saved_row(photo: str, output: str, faces: Sequence[FaceResult]) -> dict[str, Any]:
     """The row of a photo that was done."""
     treated = [face for face in faces if not face.skipped]
     row = {
@@ -70,7 +70,7 @@ def protected(photo: str, output: str, faces: Sequence[FaceResult]) -> dict[str,
     return row
 
 
-def left(photo: str, status: str, reason: str, faces: int = 0) -> dict[str, Any]:
+def unprotected_row(photo: str, status: str, reason: str, faces: int = 0) -> dict[str, Any]:
     """The row of a photo that has no output."""
     return {
         "photo": photo,
@@ -81,7 +81,7 @@ def left(photo: str, status: str, reason: str, faces: int = 0) -> dict[str, Any]
     }
 
 
-def encode(rows: Sequence[dict[str, Any]], constants: Constants) -> bytes:
+def encode_rows(rows: Sequence[dict[str, Any]], constants: Constants) -> bytes:
     """A Parquet file of rows."""
     common = {
         "epsilon": constants.epsilon,
@@ -107,7 +107,7 @@ class Counts(NamedTuple):
         return Counts(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def count(rows: Sequence[dict[str, Any]]) -> Counts:
+def count_rows(rows: Sequence[dict[str, Any]]) -> Counts:
     """Counts of rows."""
     statuses = [row["status"] for row in rows]
     return Counts(
@@ -119,7 +119,7 @@ def count(rows: Sequence[dict[str, Any]]) -> Counts:
     )
 
 
-def counted(data: bytes) -> Counts:
+def count_encoded(data: bytes) -> Counts:
     """Counts of a Parquet file of rows."""
     columns = ["status", "protected_faces"]
-    return count(pq.read_table(io.BytesIO(data), columns=columns).to_pylist())
+    return count_rows(pq.read_table(io.BytesIO(data), columns=columns).to_pylist())

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from array_record.python import array_record_module
 
-from tipim_jax.bulk import places
-from tipim_jax.bulk.places import Place
+from tipim_jax.bulk import storage
+from tipim_jax.bulk.storage import Folder
 
 PHOTOS = "photos"  # the folder of the outputs
 
@@ -36,17 +36,17 @@ class Sink(NamedTuple):
     publish: Callable[[str, list[Staged]], None]
 
 
-def folder(out: Place) -> Sink:
+def to_folder(out: Folder) -> Sink:
     """Every photo a file, in the tree of the inputs."""
 
     def publish(shard: str, photos: list[Staged]) -> None:
         for photo in photos:
-            places.move_here(out, f"{PHOTOS}/{photo.output}", photo.path)
+            storage.move_into(out, f"{PHOTOS}/{photo.output}", photo.path)
 
     return Sink(lambda shard, output, position: f"{PHOTOS}/{output}", publish)
 
 
-def array_record(out: Place) -> Sink:
+def to_array_records(out: Folder) -> Sink:
     """Every shard an ArrayRecord file, each record an encoded photo; the rows say which is which."""
 
     def file(shard: str) -> str:
@@ -60,6 +60,6 @@ def array_record(out: Place) -> Sink:
         for photo in photos:
             writer.write(photo.path.read_bytes())
         writer.close()
-        places.move_here(out, file(shard), whole)
+        storage.move_into(out, file(shard), whole)
 
     return Sink(lambda shard, output, position: f"{file(shard)}:{position}", publish)

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tipim_jax.bulk import places
-from tipim_jax.bulk.places import Place
+from tipim_jax.bulk import storage
+from tipim_jax.bulk.storage import Folder
 from tipim_jax.photos.files import FORMATS, PhotoError, format_named
 
 MAX_BYTES = 512 * 2**20  # of an encoded photo; more is no photo
@@ -39,12 +39,12 @@ class Source(NamedTuple):
     read: Callable[[int], bytes]
 
 
-def photos_below(folder: Place) -> list[str]:
+def list_photos(folder: Folder) -> list[str]:
     """The files with a photo's suffix below a folder, sorted, relative to it."""
-    return sorted(name for name in places.walk(folder) if _suffix(name) in _SUFFIXES)
+    return sorted(name for name in storage.list_files(folder) if _suffix(name) in _SUFFIXES)
 
 
-def photos_of(manifest: bytes, name: str) -> list[str]:
+def read_manifest(manifest: bytes, name: str) -> list[str]:
     """The paths of a Parquet file (column `photo`) or CSV file (a column `photo`, or one alone).
 
     Raises:
@@ -76,7 +76,7 @@ def _suffix(name: str) -> str:
     return "." + name.rsplit(".", 1)[-1].lower() if "." in name.rsplit("/", 1)[-1] else ""
 
 
-def freeze(out: Place, paths: Iterable[str], format: str | None) -> None:
+def freeze(out: Folder, paths: Iterable[str], format: str | None) -> None:
     """Writes the list of a job to its output.
 
     Raises:
@@ -97,15 +97,15 @@ def freeze(out: Place, paths: Iterable[str], format: str | None) -> None:
             writer.write_table(pa.table({COLUMN: part}))
     if not seen:
         raise ValueError("the input holds no photo")
-    places.write(out, LIST, buffer.getvalue())
+    storage.write(out, LIST, buffer.getvalue())
 
 
-def listed(out: Place, inputs: Place) -> Source:
+def open_list(out: Folder, inputs: Folder) -> Source:
     """The photos of a frozen list, read below `inputs`."""
     rows = _Rows(pq.ParquetFile(out.fs.open(out.at(LIST), "rb")))
 
     def read(number: int) -> bytes:
-        return _checked(places.read(inputs, rows[number], MAX_BYTES), rows[number])
+        return _checked(storage.read(inputs, rows[number], MAX_BYTES), rows[number])
 
     return Source(len(rows), rows.__getitem__, read)
 
@@ -135,7 +135,7 @@ class _Rows:
         return column[row - start].as_py()
 
 
-def matching(pattern: str) -> list[str]:
+def match_files(pattern: str) -> list[str]:
     """The files of a comma-separated list of paths and patterns, each sorted.
 
     Raises:
@@ -143,7 +143,7 @@ def matching(pattern: str) -> list[str]:
     """
     files = []
     for part in pattern.split(","):
-        folder = places.place(part)
+        folder = storage.folder_at(part)
         found = sorted(folder.fs.glob(folder.root))
         if not found:
             raise ValueError(f"{part} matches no file")
@@ -151,7 +151,7 @@ def matching(pattern: str) -> list[str]:
     return files
 
 
-def array_records(files: Sequence[str]) -> Source:
+def open_array_records(files: Sequence[str]) -> Source:
     """The records of ArrayRecord files, each an encoded photo, named `file/number`."""
     import grain
     from array_record.python import array_record_module
@@ -172,7 +172,7 @@ def array_records(files: Sequence[str]) -> Source:
     return Source(len(records), name, lambda number: _checked(records[number], name(number)))
 
 
-def data_set(folder: str, split: str, feature: str = "image") -> Source:
+def open_data_set(folder: str, split: str, feature: str = "image") -> Source:
     """The photos of a TFDS data set that was prepared as ArrayRecord, named `split/number`.
 
     Args:

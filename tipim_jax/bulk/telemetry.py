@@ -105,7 +105,7 @@ class Meter:
         return list(zip(Clocks._fields, self.clocks, strict=True))
 
 
-def line(figures: dict[str, Any]) -> str:
+def format_line(figures: dict[str, Any]) -> str:
     """One line for the console."""
     f = figures
     done = f["photos_before"] + f["photos"]
@@ -117,19 +117,19 @@ def line(figures: dict[str, Any]) -> str:
     )
 
 
-def metrics(workdir: str, process: int, processes: int) -> Path:
+def metrics_file(workdir: str, process: int, processes: int) -> Path:
     """The file of JSON lines of one process."""
     return Path(workdir) / f"metrics-{process}-of-{processes}.jsonl"
 
 
-def append(path: Path, figures: dict[str, Any]) -> None:
+def append_figures(path: Path, figures: dict[str, Any]) -> None:
     """Adds a JSON line with the time to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"time": time.time(), **figures}) + "\n")
 
 
-def scalars(folder: Path) -> Callable[[int, dict[str, float]], None]:
+def scalar_writer(folder: Path) -> Callable[[int, dict[str, float]], None]:
     """Writes figures as TensorBoard scalars over the photos done: (photos, figures) -> None.
 
     Args:
@@ -138,7 +138,7 @@ def scalars(folder: Path) -> Callable[[int, dict[str, float]], None]:
     Raises:
       ValueError: the extra `tensorboard` is not installed.
     """
-    writer = tensorboard.writer(folder)
+    writer = tensorboard.open_writer(folder)
 
     def write(photos: int, figures: dict[str, float]) -> None:
         for name, value in figures.items():
@@ -147,7 +147,7 @@ def scalars(folder: Path) -> Callable[[int, dict[str, float]], None]:
     return write
 
 
-def overall(paths: Iterable[Path], price_per_hour: float) -> dict[str, float]:
+def combine_runs(paths: Iterable[Path], price_per_hour: float) -> dict[str, float]:
     """Pace and cost of the last runs of the processes that left these files, all together.
 
     Args:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 
-def writer(folder: Path) -> Any:
+def open_writer(folder: Path) -> Any:
     """A `tensorboardX.SummaryWriter` whose event files go to `folder`.
 
     Raises:

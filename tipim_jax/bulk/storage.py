@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -14,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 STAGING = ".staging"
 
 
-class Place(NamedTuple):
+class Folder(NamedTuple):
     """A folder: the file system, and the folder's path on it without a slash at the end."""
 
     fs: Any
@@ -29,17 +30,17 @@ class Place(NamedTuple):
         return f"{self.root}/{name}"
 
 
-def place(url: str | os.PathLike[str]) -> Place:
+def folder_at(url: str | os.PathLike[str]) -> Folder:
     """The folder at a path or URL; it need not exist."""
     fs, root = fsspec.core.url_to_fs(os.fspath(url))
-    return Place(fs, root.rstrip("/"))
+    return Folder(fs, root.rstrip("/"))
 
 
-def exists(folder: Place, name: str) -> bool:
+def exists(folder: Folder, name: str) -> bool:
     return folder.fs.exists(folder.at(name))
 
 
-def read(folder: Place, name: str, largest: int | None = None) -> bytes:
+def read(folder: Folder, name: str, largest: int | None = None) -> bytes:
     """The bytes of a file; no more than `largest` + 1 of them.
 
     Raises:
@@ -49,7 +50,7 @@ def read(folder: Place, name: str, largest: int | None = None) -> bytes:
         return file.read() if largest is None else file.read(largest + 1)
 
 
-def names(folder: Place, below: str) -> list[str]:
+def list_names(folder: Folder, below: str) -> list[str]:
     """The names of the files directly in the subfolder `below`, hidden ones aside; none without it."""
     if not exists(folder, below):
         return []
@@ -57,12 +58,12 @@ def names(folder: Place, below: str) -> list[str]:
     return sorted(name for name in found if not name.startswith("."))
 
 
-def _listed(folder: Place, below: str) -> list[str]:
+def _listed(folder: Folder, below: str) -> list[str]:
     folder.fs.invalidate_cache()  # other processes write here
     return folder.fs.ls(folder.at(below), detail=False)
 
 
-def walk(folder: Place) -> Iterator[str]:
+def list_files(folder: Folder) -> Iterator[str]:
     """The files of a folder and below it, relative to it, hidden ones aside, in no fixed order."""
     for path, folders, files in folder.fs.walk(folder.root):
         for hidden in [name for name in folders if name.startswith(".")]:
@@ -76,7 +77,7 @@ def walk(folder: Place) -> Iterator[str]:
                 yield f"{below}/{name}" if below else name
 
 
-def write(folder: Place, name: str, data: bytes) -> None:
+def write(folder: Folder, name: str, data: bytes) -> None:
     """Writes a file whole or not at all, over one that exists.
 
     Raises:
@@ -85,17 +86,17 @@ def write(folder: Place, name: str, data: bytes) -> None:
     if not folder.local:
         folder.fs.pipe_file(folder.at(name), data)  # an object appears when it is complete
         return
-    part = staging(folder) / f"{token()}-{name.replace('/', '-')}"
+    part = staging_folder(folder) / f"{process_token()}-{name.replace('/', '-')}"
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         part.write_bytes(data)
-        move_here(folder, name, part)
+        move_into(folder, name, part)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def move_here(folder: Place, name: str, staged: Path) -> None:
+def move_into(folder: Folder, name: str, staged: Path) -> None:
     """Moves a finished local file into the folder, in one go, over one that exists.
 
     Raises:
@@ -112,19 +113,19 @@ def move_here(folder: Place, name: str, staged: Path) -> None:
     staged.replace(path)
 
 
-def staging(folder: Place) -> Path:
+def staging_folder(folder: Folder) -> Path:
     """The local folder for files that are not finished: on the disk of the folder, where it has one,
     so that finishing is a rename."""
     if folder.local:
         return Path(folder.at(STAGING))
-    return Path(tempfile.gettempdir()) / "tipim-bulk" / folder.root.strip("/").replace("/", "-")
+    return Path(tempfile.gettempdir()) / "tipim-bulk" / quote(folder.root, safe="")
 
 
-def token() -> str:
+def process_token() -> str:
     """Names this process: one of an earlier run may still be there and must not write to its files."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-def clear_staging(folder: Place) -> None:
+def clear_staging(folder: Folder) -> None:
     """Removes what killed processes left unfinished; no other process may be at work."""
-    shutil.rmtree(staging(folder), ignore_errors=True)
+    shutil.rmtree(staging_folder(folder), ignore_errors=True)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tipim_jax.bulk import places
-from tipim_jax.bulk.places import Place
+from tipim_jax.bulk import storage
+from tipim_jax.bulk.storage import Folder
 
 ROWS = "rows"  # the folder of the row files
 
@@ -34,7 +34,7 @@ class Shards(NamedTuple):
         return range(shard * self.size, min((shard + 1) * self.size, self.photos))
 
 
-class Mine(NamedTuple):
+class Assignment(NamedTuple):
     """The photos of one process: those of every `processes`-th shard, in order.
 
     It is a random-access source for Grain: position -> number of the photo.
@@ -66,7 +66,7 @@ def row_file(shards: Shards, shard: int) -> str:
     return f"{ROWS}/rows-{shards.name(shard)}.parquet"
 
 
-def committed(out: Place, shards: Shards) -> np.ndarray:
+def find_committed(out: Folder, shards: Shards) -> np.ndarray:
     """[total] bool: which shards are done, by the row files that are there.
 
     Raises:
@@ -74,7 +74,7 @@ def committed(out: Place, shards: Shards) -> np.ndarray:
     """
     done = np.zeros(shards.total, bool)
     known = {row_file(shards, s).rsplit("/", 1)[-1]: s for s in range(shards.total)}
-    for name in places.names(out, ROWS):
+    for name in storage.list_names(out, ROWS):
         if name not in known:
             raise ValueError(f"{ROWS}/{name} belongs to another job; choose another output folder")
         done[known[name]] = True

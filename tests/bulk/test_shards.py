@@ -13,26 +13,26 @@ from array_record.python import array_record_module
 from experiments import identity_folder
 from tests import events
 from tests.bulk import world
-from tipim_jax.bulk import places, record, retry, sources, telemetry, work
+from tipim_jax.bulk import record, retry, shards, sources, storage, telemetry
 from tipim_jax.bulk.rows import Counts
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7, 40])
 @pytest.mark.parametrize("photos", [1, 8, 61, 64])
 def test_processes_partition_the_photos(photos, processes):
-    shards = work.Shards(photos, 8)
-    parts = [work.Mine(shards, p, processes) for p in range(processes)]
+    cut = shards.Shards(photos, 8)
+    parts = [shards.Assignment(cut, p, processes) for p in range(processes)]
     numbers = [[part.photo(i) for i in range(part.photos)] for part in parts]
     assert sorted(n for mine in numbers for n in mine) == list(range(photos))
     for part, mine in zip(parts, numbers, strict=True):
-        assert mine == [n for s in part.own for n in shards.numbers(s)]
+        assert mine == [n for s in part.own for n in cut.numbers(s)]
 
 
 def test_row_files_of_another_cut_are_refused(tmp_path):
-    here = places.place(tmp_path)
-    places.write(here, work.row_file(work.Shards(20, 4), 0), b"")
+    here = storage.folder_at(tmp_path)
+    storage.write(here, shards.row_file(shards.Shards(20, 4), 0), b"")
     with pytest.raises(ValueError, match="belongs to another job"):
-        work.committed(here, work.Shards(20, 5))
+        shards.find_committed(here, shards.Shards(20, 5))
 
 
 def test_a_list_reads_across_its_row_groups(tmp_path, monkeypatch):
@@ -40,9 +40,9 @@ def test_a_list_reads_across_its_row_groups(tmp_path, monkeypatch):
     photos = [f"{i:03d}.jpg" for i in range(40)]
     for photo in photos:
         (tmp_path / photo).write_bytes(photo.encode())
-    here = places.place(tmp_path)
+    here = storage.folder_at(tmp_path)
     sources.freeze(here, photos, None)
-    source = sources.listed(here, here)
+    source = sources.open_list(here, here)
     assert source.photos == 40
     for number in np.random.default_rng(0).permutation(40):
         assert source.name(int(number)) == photos[number]
@@ -62,7 +62,7 @@ def test_a_list_reads_across_its_row_groups(tmp_path, monkeypatch):
 )
 def test_bad_lists(tmp_path, paths, format, problem):
     with pytest.raises(ValueError, match=problem):
-        sources.freeze(places.place(tmp_path), paths, format)
+        sources.freeze(storage.folder_at(tmp_path), paths, format)
 
 
 def test_manifests(tmp_path):
@@ -72,27 +72,27 @@ def test_manifests(tmp_path):
         csv.writer(file).writerows([["size", "photo"], [1, paths[0]], [2, paths[1]]])
     (tmp_path / "bare.csv").write_text("\n".join(paths))
     for name in ("list.parquet", "list.csv", "bare.csv"):
-        assert sources.photos_of((tmp_path / name).read_bytes(), name) == paths
+        assert sources.read_manifest((tmp_path / name).read_bytes(), name) == paths
     with pytest.raises(ValueError, match="no column 'photo'"):
-        sources.photos_of(b"a,b\n1,2\n", "other.csv")
+        sources.read_manifest(b"a,b\n1,2\n", "other.csv")
 
 
 def test_any_place_of_fsspec(tmp_path):
     """The same calls on a disk and on an object store."""
     for url in (str(tmp_path / "disk"), "memory://bulk-test"):
-        here = places.place(url)
-        places.write(here, "a/b.jpg", b"one")
-        places.write(here, "a/b.jpg", b"two")
+        here = storage.folder_at(url)
+        storage.write(here, "a/b.jpg", b"one")
+        storage.write(here, "a/b.jpg", b"two")
         staged = tmp_path / "staged"
         staged.write_bytes(b"three")
-        places.move_here(here, "c.PNG", staged)
-        places.write(here, ".hidden/d.jpg", b"")
-        places.write(here, "notes.txt", b"")
-        assert places.read(here, "a/b.jpg") == b"two"
-        assert places.read(here, "c.PNG", 2) == b"thr"
-        assert sources.photos_below(here) == ["a/b.jpg", "c.PNG"]
-        assert places.names(here, "a") == ["b.jpg"]
-        assert places.names(here, "nowhere") == []
+        storage.move_into(here, "c.PNG", staged)
+        storage.write(here, ".hidden/d.jpg", b"")
+        storage.write(here, "notes.txt", b"")
+        assert storage.read(here, "a/b.jpg") == b"two"
+        assert storage.read(here, "c.PNG", 2) == b"thr"
+        assert sources.list_photos(here) == ["a/b.jpg", "c.PNG"]
+        assert storage.list_names(here, "a") == ["b.jpg"]
+        assert storage.list_names(here, "nowhere") == []
         assert not staged.exists()
 
 
@@ -105,7 +105,7 @@ def test_array_record_in_and_out(undisturbed, tmp_path):
         for path in paths:
             writer.write(path.read_bytes())
         writer.close()
-    source = sources.array_records(sources.matching(str(tmp_path / "in-*.array_record")))
+    source = sources.open_array_records(sources.match_files(str(tmp_path / "in-*.array_record")))
     assert source.photos == 60
     assert source.name(26) == "in-1.array_record/00000001"
     meter = world.run(
@@ -132,7 +132,7 @@ def test_array_record_in_and_out(undisturbed, tmp_path):
 
 def test_a_prepared_data_set_gives_the_bytes_of_its_files(undisturbed, tmp_path):
     packed = identity_folder.pack(undisturbed.photos, tmp_path)
-    source = sources.data_set(str(packed), "")
+    source = sources.open_data_set(str(packed), "")
     paths = sorted(undisturbed.photos.rglob("*.*"))
     assert source.photos == 60
     assert source.name(3) == "photos/00000003"
@@ -140,7 +140,7 @@ def test_a_prepared_data_set_gives_the_bytes_of_its_files(undisturbed, tmp_path)
 
 
 def test_a_job_is_the_same_job(tmp_path):
-    here = places.place(tmp_path)
+    here = storage.folder_at(tmp_path)
     record.write(here, {"seed": 0, "format": None})
     record.write(here, {"seed": 0, "format": None})
     with pytest.raises(ValueError, match="another seed"):
@@ -189,18 +189,20 @@ def test_figures_and_costs(tmp_path):
     figures = meter.figures()
     assert figures["photos_per_second"] == 0.5
     assert figures["eta_seconds"] == 1500
-    assert telemetry.line(figures).startswith("250/1000 photos, 0.50 photos/s, 0.60 faces/s, 5 qua")
+    assert telemetry.format_line(figures).startswith(
+        "250/1000 photos, 0.50 photos/s, 0.60 faces/s, 5 qua"
+    )
     for process in range(2):
-        telemetry.append(telemetry.metrics(str(tmp_path), process, 2), figures)
-    paths = [telemetry.metrics(str(tmp_path), process, 2) for process in range(3)]
-    both = telemetry.overall(paths, price_per_hour=3.6)
+        telemetry.append_figures(telemetry.metrics_file(str(tmp_path), process, 2), figures)
+    paths = [telemetry.metrics_file(str(tmp_path), process, 2) for process in range(3)]
+    both = telemetry.combine_runs(paths, price_per_hour=3.6)
     assert both["photos_per_second"] == 1.0
     # two machines at 3.6 an hour, 100 s each, for 100 photos
     assert both["cost_per_million_photos"] == pytest.approx(2 * 0.1 / 100 * 1e6)
 
 
 def test_figures_are_scalars_over_the_photos_done(tmp_path):
-    write = telemetry.scalars(tmp_path / "scalars")
+    write = telemetry.scalar_writer(tmp_path / "scalars")
     write(32, {"faces_per_second": 1.5, "quarantined": 2})
     write(64, {"faces_per_second": 2.5, "quarantined": 3})
     (file,) = (tmp_path / "scalars").iterdir()
