@@ -43,7 +43,8 @@ def tip_im(
 
     Args:
       embed: (params, image [H,W,C]) -> [D] unit norm.
-      updates: gradient -> move in units of epsilon (`updates.mi_fgsm`).
+      updates: gradient -> move in units of epsilon (`updates.mi_fgsm`); it may take the budget as the extra
+        argument `epsilon` (`balls.lp`).
       project: the constraint on the protected photo.
       objective: the identity loss.
       gain: what the search maximises.
@@ -54,6 +55,7 @@ def tip_im(
       remat: keep no activations between the forward pass and the pull-backs; every chunk of pull-backs
         repeats the forward pass. For memory, at the cost of time.
     """
+    stepping = optax.with_extra_args_support(updates)
 
     def init(problem: Problem) -> AttackState:
         return AttackState(
@@ -91,7 +93,7 @@ def tip_im(
             return embedding, pull
 
         def propose(gradient: jax.Array) -> tuple[jax.Array, Any]:
-            move, new = updates.update(gradient, state.updates)
+            move, new = stepping.update(gradient, state.updates, epsilon=problem.epsilon)
             image = state.image + problem.epsilon * move
             image = in_colours(project, image, problem.image, problem.epsilon, problem.colours)
             return image, new

@@ -57,10 +57,21 @@ def warp(image: jax.Array, matrix: jax.Array, size: tuple[int, int]) -> jax.Arra
       matrix: [2,3] from output to input coordinates.
       size: output (height, width).
     """
-    rows, columns = jnp.mgrid[: size[0], : size[1]].astype(image.dtype)
-    matrix = jnp.asarray(matrix, image.dtype)
+    return sample(image, mapped(matrix, size, image.dtype))
+
+
+def mapped(matrix: jax.Array, size: tuple[int, int], dtype: jnp.dtype) -> jax.Array:
+    """[h,w,2] the (x, y) that a matrix [2,3] maps the pixels of an image of this (height, width) to."""
+    rows, columns = jnp.mgrid[: size[0], : size[1]].astype(dtype)
+    matrix = jnp.asarray(matrix, dtype)
     x = matrix[0, 0] * columns + matrix[0, 1] * rows + matrix[0, 2]
     y = matrix[1, 0] * columns + matrix[1, 1] * rows + matrix[1, 2]
+    return jnp.stack([x, y], axis=-1)
+
+
+def sample(image: jax.Array, points: jax.Array) -> jax.Array:
+    """Bilinear samples of an image [H,W,C] at (x, y) points [h,w,2], zero outside -> [h,w,C]."""
+    x, y = points[..., 0], points[..., 1]
     left, top = jnp.floor(x), jnp.floor(y)
     pixels = image.reshape(-1, image.shape[-1])
 

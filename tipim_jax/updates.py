@@ -64,7 +64,7 @@ def mi_fgsm(
     Args:
       step: step length α / ε.
       decay: momentum μ.
-      direction: `sign()` (default) or `l2_direction()`.
+      direction: `sign()` (default), `l2_direction()` or a ball's (`balls.lp`).
     """
     return optax.named_chain(
         ("normalise", unit_mean_abs()),

@@ -137,3 +137,66 @@ def test_a_key_is_a_view_and_the_outside_is_black(photo, kind):
 def test_a_view_of_nothing_is_black(photo):
     far = AffineView(jnp.eye(2, 3).at[0, 2].set(2.5), jnp.asarray(0.0))
     np.testing.assert_array_equal(affine(far, jnp.asarray(photo)), 0)
+
+
+def test_chain_draws_every_part_by_itself(photo):
+    shift = diversity.Diversity(jax.random.uniform, lambda view, image: image + view)
+    both = diversity.chain(shift, shift, diversity.Diversity(lambda key: 2.0, jnp.multiply))
+    first, second, factor = both.sample(jax.random.key(0))
+    assert first != second
+    ours = both.apply((first, second, factor), jnp.asarray(photo))
+    np.testing.assert_allclose(ours, 2 * (photo + float(first) + float(second)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (diversity.swapped_channels(0.3), lambda image: image[..., ::-1]),
+        (
+            diversity.blurred(0.3, 1.0),
+            lambda image: ndimage.gaussian_filter(
+                image, 1.0, truncate=2, mode="nearest", axes=(0, 1)
+            ),
+        ),
+    ],
+)
+def test_sometimes(photo, kind, change):
+    views = jax.vmap(kind.sample)(jax.random.split(jax.random.key(2), 2000))
+    assert np.mean(views) == pytest.approx(0.3, abs=0.04)
+    image = jnp.asarray(photo, jnp.float32)
+    np.testing.assert_array_equal(kind.apply(jnp.asarray(False), image), image)
+    np.testing.assert_allclose(kind.apply(jnp.asarray(True), image), change(photo), rtol=1e-4)
+
+
+def test_contrast(photo):
+    kind = diversity.contrast(0.3)
+    views = np.asarray(jax.vmap(kind.sample)(jax.random.split(jax.random.key(3), 2000)))
+    assert (views.min(), views.max()) == pytest.approx((0.7, 1.3), abs=0.01)
+    ours = np.asarray(kind.apply(jnp.asarray(0.5), jnp.asarray(photo, jnp.float32)))
+    np.testing.assert_allclose(ours.std(), photo.std() / 2, rtol=1e-4)
+    np.testing.assert_allclose(ours.mean(), photo.mean(), rtol=1e-5)
+
+
+def test_deformed_without_deformation_is_the_image_or_its_mirror(photo):
+    kind = diversity.deformed(0.0, 0.0, 0.0)
+    image = jnp.asarray(photo, jnp.float32)
+    seen = jax.jit(lambda key: kind.apply(kind.sample(key), image))
+    mirrored = 0
+    for seed in range(12):
+        ours = np.asarray(seen(jax.random.key(seed)))
+        mirror = np.abs(ours - photo).max() > 1
+        mirrored += mirror
+        np.testing.assert_allclose(ours, photo[:, ::-1] if mirror else photo, atol=1e-3)
+    assert 0 < mirrored < 12
+
+
+def test_deformed_bends_smoothly_by_pixels(photo):
+    kind = diversity.deformed(0.0, 0.0, 2.0)
+    ramp = jnp.asarray(np.mgrid[:60, :70].transpose(1, 2, 0)[..., ::-1], jnp.float32)
+    seen = jax.jit(jax.vmap(lambda key: kind.apply(kind.sample(key), ramp)))
+    moved = np.asarray(seen(jax.random.split(jax.random.key(4), 64)))
+    upright = np.abs(moved[:, 30, 20, 0] - 20) < np.abs(moved[:, 30, 20, 0] - 49)
+    shifts = (moved[upright] - np.asarray(ramp))[:, 15:-15, 15:-15]
+    assert 0.8 < shifts.std() < 2.5
+    assert np.abs(np.diff(shifts, axis=1)).max() < 1  # no pixel overtakes its neighbour
+    assert np.abs(np.diff(shifts, axis=2)).max() < 1

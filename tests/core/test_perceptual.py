@@ -42,3 +42,19 @@ def test_flat_photos_and_exponent_zero_are_uniform(photo):
     np.testing.assert_allclose(perceptual.budget(photo, 6.0, 12.0, exponent=0.0), 6, rtol=1e-6)
     flat = np.full((20, 20, 3), 255, np.float32)
     np.testing.assert_allclose(perceptual.budget(flat, 6.0, 12.0), 6, rtol=1e-3)
+
+
+def test_region_gets_the_whole_level_and_the_rest_nothing(photo):
+    region = np.zeros((32, 40, 1), np.float32)
+    region[8:24, 10:36] = 1
+    region[12:16, 20:24] = 0.5
+    ours = np.asarray(perceptual.budget(photo, 6.0, 255.0, region=region))
+    np.testing.assert_array_equal(ours[region == 0], 0)
+    full = region[..., 0] == 1
+    assert np.sqrt(np.mean(ours[full] ** 2)) == pytest.approx(6, rel=0.1)
+    ungated = np.asarray(perceptual.budget(photo, 6.0, 255.0, region=np.ceil(region)))
+    ratio = ours[12:16, 20:24] / ungated[12:16, 20:24]
+    np.testing.assert_allclose(ratio, ratio.mean(), rtol=0.05)
+    assert ratio.mean() == pytest.approx(0.5, rel=0.1)
+    nowhere = perceptual.budget(photo, 6.0, 255.0, region=np.zeros_like(region))
+    np.testing.assert_array_equal(nowhere, 0)

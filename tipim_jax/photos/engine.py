@@ -85,7 +85,7 @@ def compose(embed: Embed, settings: Settings, chunk: int | None = None) -> Attac
         updates.mi_fgsm(settings.travel / settings.steps),
         objective=Objective(repel=settings.repel),
         search=search.default(),
-        diversity=diversity.with_swapped_channels(diversity.affine()),
+        diversity=diversity.chain(diversity.affine(), diversity.swapped_channels()),
         chunk=chunk,
     )
 
