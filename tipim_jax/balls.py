@@ -15,7 +15,6 @@ import optax
 from tipim_jax.constraints import Constraint, l2_ball, linf_ball
 from tipim_jax.updates import l2_direction, sign
 
-
 # Rows: lightness, red against green, yellow against blue; orthonormal.
 _OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3.0], [2.0], [6.0]])
 

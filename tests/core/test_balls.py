@@ -56,7 +56,7 @@ def test_projection(seed, p, axes):
 @pytest.mark.parametrize("p", [1.5, 2.0, 3.0, 8.0])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_direction_is_the_steepest_of_its_size(seed, p, axes):
-    rng, real, epsilon, gradient = draw(seed)
+    rng, _, epsilon, gradient = draw(seed)
     direction = optax.with_extra_args_support(balls.lp(p, axes).direction)
     move, _ = direction.update(gradient, direction.init(gradient), epsilon=epsilon)
     mask = np.asarray(move) * epsilon
