@@ -37,8 +37,10 @@ from tipim_jax.photos import demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.faces import Face, align
 from tipim_jax.photos.files import read_photo
+from tipim_jax.photos.finish import Encoding
+from tipim_jax.photos.pending import Find, detect, make_masks
 from tipim_jax.photos.presets import Settings
-from tipim_jax.photos.protect import Find, Saving, Tools, attack_batch, start
+from tipim_jax.photos.protect import Models
 from tipim_jax.types import Attack, Embed, Recogniser, l2_normalise
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Photos of people, in any tree.")
@@ -54,13 +56,13 @@ _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo
 SUSTAINED = (10, 50, 100)  # TFLOP/s of the devices in the capacity table
 
 
-def tools(surrogates: Sequence[str], settings: Settings, find: Find) -> Tools:
+def load(surrogates: Sequence[str], settings: Settings, find: Find) -> Models:
     """Everything loaded and compiled."""
     made = engine.build(surrogates, targets.built_in(), settings)
-    return Tools(find, made, [verify.load(name) for name in surrogates])
+    return Models(find, made, [verify.load(name) for name in surrogates])
 
 
-def worker(made: Tools, photos: Path, folder: Path) -> Worker:
+def worker(made: Models, photos: Path, folder: Path) -> Worker:
     """All of a job, from `photos` to `folder / "out"`."""
     out = storage.folder_at(folder.absolute() / "out")
     if not storage.exists(out, sources.LIST):
@@ -77,26 +79,26 @@ def worker(made: Tools, photos: Path, folder: Path) -> Worker:
         checkpoints=progress.folder(str(folder), 0, 1),
     )
     return Worker(
-        tools=made,
+        models=made,
         source=source,
         results=results,
-        saving=Saving(),
+        encoding=Encoding(),
         threads=Threads(in_flight=4 * used.capacity),
     )
 
 
-def throughput(made: Tools, photos: Path, workdir: Path, rounds: int) -> list[dict[str, Any]]:
+def throughput(made: Models, photos: Path, workdir: Path, rounds: int) -> list[dict[str, Any]]:
     """Faces/s of the attack alone on aligned faces and of the pipeline from files to files, in turns."""
-    works = [start(made.find, read_photo(path)) for path in sorted(photos.rglob("*.*"))]
-    faces = [(work, i) for work in works for i in work.wanted]
+    pending = [detect(made.find, read_photo(path)) for path in sorted(photos.rglob("*.*"))]
+    faces = [(photo, i) for photo in pending for i in photo.large_enough]
     size = made.engine.capacity
     batches = [faces[i : i + size] for i in range(0, len(faces), size)]
-    attack_batch(made.engine, batches[0])  # warm, as the finder is
+    make_masks(made.engine, batches[0])  # warm, as the finder is
     table = []
     for turn in range(rounds):
         started = time.perf_counter()
         for batch in batches:
-            attack_batch(made.engine, batch)
+            make_masks(made.engine, batch)
         alone = time.perf_counter() - started
         folder = workdir / f"turn-{turn}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -238,7 +240,7 @@ def resident() -> float:
 def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
     """Resident MiB after every shard of a run over synthetic photos, beside the photos done by then."""
     write_noise(workdir / "in", photos)
-    made = Tools(fixed, _light_engine(), [])
+    made = Models(fixed, _light_engine(), [])
     path = workdir / "memory.csv"
 
     def watch(meter: Any) -> None:
@@ -273,7 +275,7 @@ def main(_: list[str]) -> None:
     if folder is None:
         raise ValueError("--data_dir is needed; or try --quick")
     copy_photos(Path(folder), photos)
-    made = tools(surrogates, settings, partial(find_faces.find, yunet.load()))
+    made = load(surrogates, settings, partial(find_faces.find, yunet.load()))
     table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
     print(results.save(workdir, "throughput", table, machine=results.machine()))
     rate = max(row["attack alone, faces/s"] for row in table)

@@ -44,8 +44,9 @@ from tipim_jax.bulk.storage import Folder
 from tipim_jax.photos import demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.files import check_quality
+from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.presets import Settings
-from tipim_jax.photos.protect import Saving, Tools, versions
+from tipim_jax.photos.protect import Models, versions
 
 _INPUT = flags.DEFINE_string("input", None, "Folder, manifest, *.array_record or tfds:FOLDER.")
 _INPUT_ROOT = flags.DEFINE_string("input_root", "", "Folder that a manifest's paths are below.")
@@ -92,7 +93,7 @@ class Ask(NamedTuple):
     settings: Settings
     surrogates: list[str]
     targets: str | None
-    saving: Saving
+    encoding: Encoding
 
 
 def asked() -> Ask:
@@ -101,12 +102,12 @@ def asked() -> Ask:
     Raises:
       ValueError: one sentence about the first that makes no sense.
     """
-    workdir, saving = _WORKDIR.value, Saving(_FORMAT.value, check_quality(_QUALITY.value))
+    workdir, encoding = _WORKDIR.value, Encoding(_FORMAT.value, check_quality(_QUALITY.value))
     if _QUICK.value:
         settings = presets.PRESETS["low"]._replace(steps=2, batch_size=2)
         out = storage.folder_at(Path(workdir).absolute() / "out")
         folder = str(demo.demo_photos()[0].parent)
-        return Ask(folder, "", out, workdir, "folder", 2, settings, ["sface"], None, saving)
+        return Ask(folder, "", out, workdir, "folder", 2, settings, ["sface"], None, encoding)
     if not _INPUT.value or not _OUT.value:
         raise ValueError("--input and --out are needed; or try --quick")
     settings = presets.PRESETS[_STRENGTH.value]
@@ -131,7 +132,7 @@ def asked() -> Ask:
         presets.check(settings),
         _SURROGATES.value,
         _TARGETS.value,
-        saving._replace(keep_metadata=_KEEP_METADATA.value),
+        encoding._replace(keep_metadata=_KEEP_METADATA.value),
     )
 
 
@@ -143,7 +144,7 @@ def config(ask: Ask) -> dict[str, Any]:
         "out": None,
         "workdir": None,
         "settings": ask.settings._asdict(),
-        "saving": ask.saving._asdict(),
+        "encoding": ask.encoding._asdict(),
         "targets": list(record.fingerprints(["targets"], [goals.embeddings]).values()),
         "device": jax.local_devices()[0].device_kind,
         # where it decides how many faces fit
@@ -157,7 +158,7 @@ def freeze(ask: Ask) -> None:
     record.write(ask.out, config(ask))
     storage.clear_staging(ask.out)
     if _records(ask) is None and not storage.exists(ask.out, sources.LIST):
-        sources.freeze(ask.out, _paths(ask), ask.saving.format)
+        sources.freeze(ask.out, _paths(ask), ask.encoding.format)
 
 
 def _records(ask: Ask) -> Source | None:
@@ -188,7 +189,7 @@ def _goals(ask: Ask) -> targets.Targets:
     return targets.built_in() if ask.targets is None else targets.load(Path(ask.targets))
 
 
-def tools(ask: Ask) -> Tools:
+def load(ask: Ask) -> Models:
     """Everything that is loaded and compiled once; all devices of this process attack."""
     # Detection is host work: the accelerators have better things to do.
     detector = jax.device_put(yunet.load(), jax.local_devices(backend="cpu")[0])
@@ -197,10 +198,10 @@ def tools(ask: Ask) -> Tools:
         shard_params=_SHARD_PARAMS.value,
     )
     judges = [verify.load(name) for name in ask.surrogates]
-    return Tools(partial(find_faces.find, detector), made, judges)
+    return Models(partial(find_faces.find, detector), made, judges)
 
 
-def worker(ask: Ask, made: Tools, photos: Source, assignment: Assignment) -> Worker:
+def worker(ask: Ask, made: Models, photos: Source, assignment: Assignment) -> Worker:
     """The part of this process."""
     used = made.engine
     results = Results(
@@ -215,10 +216,10 @@ def worker(ask: Ask, made: Tools, photos: Source, assignment: Assignment) -> Wor
         checkpoints=progress.folder(ask.workdir, assignment.process, assignment.processes),
     )
     return Worker(
-        tools=made,
+        models=made,
         source=photos,
         results=results,
-        saving=ask.saving,
+        encoding=ask.encoding,
         error_budget=_ERROR_BUDGET.value,
         checkpoint_seconds=_REPORT_SECONDS.value,
         threads=Threads(
@@ -318,7 +319,7 @@ def main(_: list[str]) -> None:
             )  # a killed process may have left that to do
             print("Every photo of this process is done already.")
             return
-        meter = pipeline.run(worker(ask, tools(ask), photos, assignment), stop, report)
+        meter = pipeline.run(worker(ask, load(ask), photos, assignment), stop, report)
     except pipeline.BudgetExceeded as error:
         reasons = quarantine_file(ask, assignment)
         print(f"error: {error}; {reasons} has the reasons", file=sys.stderr)

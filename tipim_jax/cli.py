@@ -18,8 +18,9 @@ from tipim_jax.photos import engine, presets, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.photos.files import PhotoError, check_quality, read_photo
+from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import discover, prepare_output
-from tipim_jax.photos.protect import Saving, Tools, protect_photos, versions
+from tipim_jax.photos.protect import Models, protect_photos, versions
 from tipim_jax.photos.results import PhotoResult, RunResult, Timings
 
 GIVEN = ("steps", "gamma", "seed", "batch_size", "precision")  # settings that are options, too
@@ -131,9 +132,8 @@ def _settings(options: argparse.Namespace) -> presets.Settings:
 def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     started = time.perf_counter()
     settings = _settings(options)
-    quality = check_quality(options.quality)
-    saving = Saving(options.format, quality, options.keep_metadata, options.overwrite)
-    found = discover(photos, options.out, format=saving.format, overwrite=saving.overwrite)
+    encoding = Encoding(options.format, check_quality(options.quality), options.keep_metadata)
+    found = discover(photos, options.out, format=encoding.format, overwrite=options.overwrite)
     results = [PhotoResult(path, error=problem) for path, problem in found.problems]
     for result in results:
         _say(_named(result))
@@ -147,7 +147,7 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
         building = pool.submit(engine.build, surrogates, goals, settings)
         judges = verify.verifiers()
         made = building.result()
-    tools = Tools(partial(find_faces.find, detector), made, judges)
+    loaded = Models(partial(find_faces.find, detector), made, judges)
 
     seconds = 0.0
     with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:
@@ -157,7 +157,10 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
             seconds += batch.seconds
 
         for result in protect_photos(
-            tools, found.jobs, out, saving, largest_only=options.largest_only, attacked=count
+            *(loaded, found.jobs, out, encoding),
+            overwrite=options.overwrite,
+            largest_only=options.largest_only,
+            attacked=count,
         ):
             results.append(result)
             bar.update()

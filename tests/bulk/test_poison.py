@@ -122,19 +122,19 @@ def test_a_failure_to_write_ends_the_run(undisturbed, tmp_path):
 
 
 def odd_faces(undisturbed, name, face):
-    """The tools of the undisturbed run, with a finder that gives one photo a face of its own."""
+    """The models of the undisturbed run, with a finder that gives one photo a face of its own."""
     odd = decode((undisturbed.photos / name).read_bytes()).pixels
-    tools = world.tools()
+    models = world.models()
 
     def find(pixels):
         if pixels.shape != odd.shape:
-            return tools.find(pixels)
+            return models.find(pixels)
         change = np.abs(pixels.astype(int) - odd).max()
         if face is fail_on_the_saved_file:
-            return face(pixels) if 0 < change <= world.SETTINGS.epsilon else tools.find(pixels)
-        return tools.find(pixels) if change else face(pixels)
+            return face(pixels) if 0 < change <= world.SETTINGS.epsilon else models.find(pixels)
+        return models.find(pixels) if change else face(pixels)
 
-    return tools._replace(find=find)
+    return models._replace(find=find)
 
 
 def fail(pixels):
@@ -160,11 +160,11 @@ def infinite_mask(pixels):
 @pytest.mark.parametrize("face", [fail, fail_on_the_saved_file, small_canvas, infinite_mask])
 def test_a_fault_on_one_photo_is_that_photo_s_alone(undisturbed, tmp_path, caplog, face):
     name = "0/00000.png"
-    tools = odd_faces(undisturbed, name, face)
+    models = odd_faces(undisturbed, name, face)
     reasons = []
     meter = world.run(
         *(undisturbed.photos, tmp_path / "out", tmp_path / "work"),
-        tools=tools,
+        models=models,
         quarantined=lambda *row: reasons.append(row),
     )
     assert meter.counts.photos == 60
@@ -186,10 +186,10 @@ def test_a_device_that_fails_is_no_photo_s_fault(undisturbed, tmp_path):
     def program(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is lost")
 
-    tools = world.tools()
-    tools = tools._replace(engine=tools.engine._replace(program=program))
+    models = world.models()
+    models = models._replace(engine=models.engine._replace(program=program))
     with pytest.raises(jax.errors.JaxRuntimeError, match="the device is lost"):
-        world.run(undisturbed.photos, tmp_path / "out", tmp_path / "work", tools=tools)
+        world.run(undisturbed.photos, tmp_path / "out", tmp_path / "work", models=models)
     assert not rows_with(tmp_path / "out", "quarantined")
 
 

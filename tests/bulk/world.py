@@ -29,8 +29,9 @@ from tipim_jax.ensemble import on_canvas
 from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import engine, verify
 from tipim_jax.photos.faces import Face, align
+from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.presets import Settings
-from tipim_jax.photos.protect import Saving, Tools
+from tipim_jax.photos.protect import Models
 from tipim_jax.types import Attack, Embed, Recogniser, l2_normalise
 
 SETTINGS = Settings(level=8.0, epsilon=12.0, steps=2, batch_size=4)
@@ -95,8 +96,8 @@ def judge() -> verify.Verifier:
     return verify.Verifier(one.name, verify._batched(on_canvas(one)), one.params, 0.5)
 
 
-def tools(devices: int = 1, judged: bool = True) -> Tools:
-    return Tools(find, small_engine(devices), [judge()] if judged else [])
+def models(devices: int = 1, judged: bool = True) -> Models:
+    return Models(find, small_engine(devices), [judge()] if judged else [])
 
 
 def write_photos(folder: Path, count: int, size: int = 48) -> None:
@@ -137,7 +138,7 @@ def worker(
     """The part of one process, after `begin`; `changes` of the worker's fields."""
     here = storage.folder_at(out)
     source = sources.open_list(here, storage.folder_at(inputs))
-    made = tools(devices, judged)
+    made = models(devices, judged)
     results = Results(
         assignment=shards.Assignment(shards.Shards(source.photos, shard_size), process, processes),
         out=here,
@@ -151,10 +152,10 @@ def worker(
         retry_wait=0.01,
     )
     return Worker(
-        tools=made,
+        models=made,
         source=source,
         results=results if sink is None else results._replace(sink=sink),
-        saving=Saving(),
+        encoding=Encoding(),
         error_budget=0.5,
         checkpoint_seconds=0.2,
         threads=Threads(in_flight=16),

@@ -14,7 +14,7 @@ from tipim_jax.photos import colour
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.crops import apply
 from tipim_jax.photos.files import read_photo
-from tipim_jax.photos.protect import _quality
+from tipim_jax.photos.finish import _quality
 
 
 @pytest.fixture

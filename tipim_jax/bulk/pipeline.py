@@ -23,9 +23,10 @@ from tipim_jax.bulk.rows import NO_FACE, QUARANTINED
 from tipim_jax.bulk.shards import Assignment
 from tipim_jax.bulk.sources import Source, output_name
 from tipim_jax.bulk.telemetry import Meter
-from tipim_jax.photos import protect
-from tipim_jax.photos.files import FORMATS, PhotoError, decode, encode
-from tipim_jax.photos.protect import Saving, Tools, Work
+from tipim_jax.photos.files import FORMATS, PhotoError, decode
+from tipim_jax.photos.finish import Encoding, finish
+from tipim_jax.photos.pending import PendingPhoto, detect, make_masks
+from tipim_jax.photos.protect import Models
 
 _log = logging.getLogger(__name__)
 
@@ -50,20 +51,20 @@ class Worker(NamedTuple):
     """What one process does.
 
     Attributes:
-      tools: finder, engine and judges.
+      models: detector, engine and judges.
       source: the photos of the job.
       results: which of them are this process', and where its results go.
-      saving: how photos are encoded.
+      encoding: of the photos.
       error_budget: largest share of this process' photos that may be quarantined.
       checkpoint_seconds: at least so long between two checkpoints.
       threads: see `Threads`.
       quarantined: called with the name and the reason of a photo that is quarantined, at once.
     """
 
-    tools: Tools
+    models: Models
     source: Source
     results: Results
-    saving: Saving
+    encoding: Encoding
     error_budget: float = 0.1
     checkpoint_seconds: float = 10.0
     threads: Threads = Threads()
@@ -75,11 +76,11 @@ class BudgetExceeded(RuntimeError):
 
 
 class Prepared(NamedTuple):
-    """A photo after the readers: `work`, or the row of one that is not protected."""
+    """A photo after the readers: `pending`, or the row of one that is not protected."""
 
     number: int
     name: str
-    work: Work | None
+    pending: PendingPhoto | None
     row: dict[str, Any] | None
 
 
@@ -119,7 +120,7 @@ class _Run:
         self.worker, self.stop, self.report = worker, stop, report
         self.ledger = Ledger(worker.results)
         self.meter = self.ledger.meter
-        self.engine = worker.tools.engine
+        self.engine = worker.models.engine
         self.allowed = int(worker.error_budget * self.meter.photos)
         self.lost = self.meter.before.quarantined
         self.given_up: set[int] = set()  # photos that failed on their way through the batches
@@ -203,7 +204,7 @@ class _Run:
         name = self.ledger.retry(lambda: source.name(number))
         try:
             photo = decode(self.ledger.retry(lambda: source.read(number)), name)
-            work = protect.start(self.worker.tools.find, photo)
+            pending = detect(self.worker.models.find, photo)
         except PhotoError as error:
             reason = str(error)
         except OSError as error:
@@ -211,9 +212,9 @@ class _Run:
         except Exception as error:
             reason = _log_fault(number, name, error)
         else:
-            if not work.nothing:
-                return Prepared(number, name, work, None)
-            row = rows.unprotected_row(name, NO_FACE, work.nothing, len(work.faces))
+            if not pending.faceless:
+                return Prepared(number, name, pending, None)
+            row = rows.unprotected_row(name, NO_FACE, pending.faceless, len(pending.faces))
             return Prepared(number, name, None, row)
         return Prepared(number, name, None, rows.unprotected_row(name, QUARANTINED, reason))
 
@@ -229,11 +230,11 @@ class _Run:
                     return
 
     def _accept(self, item: Prepared, queue: deque[tuple[Prepared, int]]) -> None:
-        if item.work is None:
+        if item.pending is None:
             assert item.row is not None
             self._submit(self._settle, item.number, item.row)
         else:
-            queue.extend((item, face) for face in item.work.wanted)
+            queue.extend((item, face) for face in item.pending.large_enough)
 
     def _dispatch(self, batch: list[tuple[Prepared, int]]) -> None:
         with self.meter.clocks.compute.running():
@@ -251,13 +252,17 @@ class _Run:
             for item in items.values():
                 self._attack_alone(item, [pair for pair in batch if pair[0] is item])
         for item in items.values():
-            if item.number not in self.given_up and item.work is not None and item.work.ready:
+            if (
+                item.number not in self.given_up
+                and item.pending is not None
+                and item.pending.masked
+            ):
                 self._submit(self._finish, item)
 
     def _make_masks(self, faces: list[tuple[Prepared, int]]) -> None:
         with self.meter.clocks.device.running():
-            pairs = [(item.work, face) for item, face in faces if item.work is not None]
-            protect.attack_batch(self.engine, pairs)
+            pairs = [(item.pending, face) for item, face in faces if item.pending is not None]
+            make_masks(self.engine, pairs)
 
     def _attack_alone(self, item: Prepared, faces: list[tuple[Prepared, int]]) -> None:
         """The part of one photo in a batch that failed."""
@@ -286,19 +291,13 @@ class _Run:
 
     def _finish(self, item: Prepared) -> None:
         """Paste, encode, read back, judge, stage."""
-        worker, work = self.worker, item.work
-        assert work is not None
+        worker, pending = self.worker, item.pending
+        assert pending is not None
         try:
-            protected = protect.pasted(work, self.engine.settings.epsilon)
-            data, _ = encode(
-                work.photo,
-                protected,
-                format=worker.saving.format,
-                quality=worker.saving.quality,
-                keep_metadata=worker.saving.keep_metadata,
+            done = finish(
+                *(pending, self.engine.settings.epsilon, worker.encoding),
+                *(worker.models.find, worker.models.judges),
             )
-            saved = decode(data, item.name)
-            faces, _ = protect.examine(worker.tools, work, saved, worker.saving)
         except PhotoError as error:
             self._quarantine(item, str(error))
             return
@@ -307,11 +306,11 @@ class _Run:
         except Exception as error:
             self._quarantine(item, _log_fault(item.number, item.name, error))
             return
-        output = output_name(item.name, worker.saving.format)
+        output = output_name(item.name, worker.encoding.format)
         if not any(output.lower().endswith(s) for f in FORMATS.values() for s in f.suffixes):
-            output += FORMATS[work.photo.format].suffixes[0]  # a record has no name of its own
-        staged = self.ledger.stage(item.number, output, data)
-        self._settle(item.number, rows.saved_row(item.name, output, faces), staged)
+            output += FORMATS[pending.photo.format].suffixes[0]  # a record has no name of its own
+        staged = self.ledger.stage(item.number, output, done.data)
+        self._settle(item.number, rows.saved_row(item.name, output, done.faces), staged)
 
     def _quarantine(self, item: Prepared, reason: str) -> None:
         self._settle(item.number, rows.unprotected_row(item.name, QUARANTINED, reason))

@@ -1,0 +1,162 @@
+"""From a photo and its masks to the file and its proof: paste, encode, read back, judge."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tipim_jax import metrics
+from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.faces import Face
+from tipim_jax.photos.files import decode, encode
+from tipim_jax.photos.paste import paste
+from tipim_jax.photos.pending import Find, PendingPhoto
+from tipim_jax.photos.report import face_pictures
+from tipim_jax.photos.results import FaceResult, Match
+from tipim_jax.photos.verify import Verifier, embeddings
+
+
+class Encoding(NamedTuple):
+    """How protected photos are encoded (`files.encode`)."""
+
+    format: str | None = None
+    quality: int = 95
+    keep_metadata: bool = False
+
+
+class Finished(NamedTuple):
+    """A protected photo, to be written as it is.
+
+    Attributes:
+      data: the file.
+      faces: what was measured on it, in the order found.
+      notes: what else the user should know, one sentence each.
+    """
+
+    data: bytes
+    faces: tuple[FaceResult, ...]
+    notes: tuple[str, ...]
+
+
+def finish(
+    pending: PendingPhoto,
+    epsilon: float,
+    encoding: Encoding,
+    find: Find,
+    judges: Sequence[Verifier],
+    *,
+    pictures: bool = False,
+) -> Finished:
+    """Protects a photo whose faces have their masks, and measures what became of it in its file.
+
+    Args:
+      pending: with all its masks.
+      epsilon: cap on the change of any pixel before encoding, pixel levels.
+      encoding: of the file.
+      find: detects the faces of the file once it is decoded again.
+      judges: recognisers that say whom they take them for.
+      pictures: put pictures of the faces in the results.
+
+    Raises:
+      PhotoError: the format cannot hold the photo.
+      ValueError: as `paste.paste`.
+    """
+    protected = apply_masks(pending, epsilon)
+    data, notes = encode(pending.photo, protected, **encoding._asdict())
+    saved = decode(data).pixels
+    faces, lost = measure(pending, saved, encoding, find, judges, pictures=pictures)
+    return Finished(data, faces, (*pending.photo.notes, *notes, *lost))
+
+
+def apply_masks(pending: PendingPhoto, epsilon: float) -> np.ndarray:
+    """[H,W,3] uint8, the photo with the masks of its faces (`paste.paste`)."""
+    masks = [pending.masks[i] for i in pending.large_enough]
+    return paste(pending.photo.pixels, masks, epsilon)
+
+
+def left_alone(pending: PendingPhoto) -> tuple[FaceResult, ...]:
+    """The results of faces that get no mask."""
+    text = f"smaller than {find_faces.SMALLEST} pixels"
+    return tuple(FaceResult(box=face.box, matches={}, skipped=text) for face in pending.faces)
+
+
+def measure(
+    pending: PendingPhoto,
+    saved: np.ndarray,
+    encoding: Encoding,
+    find: Find,
+    judges: Sequence[Verifier],
+    *,
+    pictures: bool = False,
+) -> tuple[tuple[FaceResult, ...], tuple[str, ...]]:
+    """The results of all faces in the saved file's pixels [H,W,3] uint8, and notes for the user.
+
+    "Before" compares the original with itself encoded in the same way, detection and all, so that the
+    encoder's and the alignment's share is told apart from the mask's.
+
+    Raises:
+      PhotoError: the original cannot be encoded in this way.
+    """
+    before = pending.photo.pixels
+    numbers = pending.large_enough
+    faces = [pending.faces[i] for i in numbers]
+    data, _ = encode(pending.photo, before, **encoding._asdict())
+    plain = decode(data).pixels
+    # What a lossless format gives back needs no second look.
+    unmasked = faces if np.array_equal(plain, before) else _aligned(plain, faces, find(plain))
+    found = find(saved)
+    matches = _matches(judges, faces, unmasked, _aligned(saved, faces, found))
+
+    results, notes = list(left_alone(pending)), []
+    for i, face, match in zip(numbers, faces, matches, strict=True):
+        psnr, ssim = _quality(before, saved, face.box)
+        results[i] = FaceResult(
+            box=face.box,
+            matches=match,
+            psnr=psnr,
+            ssim=ssim,
+            target=pending.targets.get(i, ""),
+            pictures=face_pictures(before, saved, face.box) if pictures else None,
+        )
+        if find_faces.same_place(found, face.landmarks) is None:
+            notes.append(f"face {i + 1} is no longer detected; judged where it was before")
+    return tuple(results), tuple(notes)
+
+
+def _aligned(pixels: np.ndarray, faces: Sequence[Face], found: list[Face]) -> list[Face]:
+    """The faces as detected anew, and where they were before if they are not."""
+    again = [find_faces.same_place(found, face.landmarks) for face in faces]
+    return [
+        find_faces.align(pixels, face.landmarks, face.box) if new is None else new
+        for face, new in zip(faces, again, strict=True)
+    ]
+
+
+def _matches(
+    judges: Sequence[Verifier],
+    original: Sequence[Face],
+    before: Sequence[Face],
+    after: Sequence[Face],
+) -> list[dict[str, Match]]:
+    """What every recogniser says of every face."""
+    matches: list[dict[str, Match]] = [{} for _ in original]
+    for judge in judges:
+        # all at once: embeddings are computed in batches of a fixed size
+        embedded = embeddings(judge, [*original, *before, *after]).reshape(3, len(original), -1)
+        for match, face, b, a in zip(matches, *embedded, strict=True):
+            match[judge.name] = Match(float(face @ b), float(face @ a), judge.threshold)
+    return matches
+
+
+def _quality(before: np.ndarray, after: np.ndarray, box: tuple[float, ...]) -> tuple[float, float]:
+    left, top, width, height = box
+    rows = _inside(top, top + height, before.shape[0])
+    columns = _inside(left, left + width, before.shape[1])
+    a, b = before[rows, columns], after[rows, columns]
+    return metrics.psnr(a, b), metrics.ssim(a, b)
+
+
+def _inside(low: float, high: float, length: int) -> slice:
+    """The part of low…high within the photo, and never too little of it for a measurement (SSIM)."""
+    start = min(max(0, int(low)), max(0, length - 7))
+    return slice(start, max(int(high) + 1, start + 7))

@@ -1,0 +1,82 @@
+"""A photo between detection and its masks, which come with the batches that its faces are in."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tipim_jax import batching
+from tipim_jax.photos import engine as engines
+from tipim_jax.photos.engine import Engine
+from tipim_jax.photos.faces import Face
+from tipim_jax.photos.files import Photo
+from tipim_jax.photos.paste import FaceMask
+
+Find = Callable[[np.ndarray], list[Face]]
+
+
+class PendingPhoto(NamedTuple):
+    """A photo that waits for the masks of its faces.
+
+    Attributes:
+      photo: as read.
+      faces: in the order found.
+      masks, targets: number of the face -> its mask, and whom that moves it towards; both fill up.
+      digest: of the photo's pixels, for the random keys of its faces.
+    """
+
+    photo: Photo
+    faces: list[Face]
+    masks: dict[int, FaceMask]
+    targets: dict[int, str]
+    digest: int
+
+    @property
+    def large_enough(self) -> list[int]:
+        """The numbers of the faces that get a mask."""
+        return [i for i, face in enumerate(self.faces) if not face.small]
+
+    @property
+    def masked(self) -> bool:
+        """Whether every face that gets a mask has it."""
+        return len(self.masks) == len(self.large_enough)
+
+    @property
+    def faceless(self) -> str:
+        """Why no face gets a mask; empty if one does."""
+        if self.large_enough:
+            return ""
+        reason = "every face is too small" if self.faces else "no face was found"
+        return f"{reason}; nothing to protect"
+
+
+class Attacked(NamedTuple):
+    """Seconds the attack took for a batch, and its number of faces."""
+
+    seconds: float
+    faces: int
+
+
+def detect(find: Find, photo: Photo, *, largest_only: bool = False) -> PendingPhoto:
+    """Finds and aligns the faces of a photo."""
+    faces = find(photo.pixels)
+    pixels = np.ascontiguousarray(photo.pixels)
+    return PendingPhoto(
+        photo, faces[:1] if largest_only else faces, {}, {}, batching.digest(pixels)
+    )
+
+
+def make_masks(engine: Engine, batch: Sequence[tuple[PendingPhoto, int]]) -> Attacked:
+    """Makes the masks of up to `engine.capacity` faces, given as (photo, number of its face)."""
+    faces = [pending.faces[i] for pending, i in batch]
+    made = engines.protect(
+        engine,
+        [face.canvas for face in faces],
+        [face.scale for face in faces],
+        [pending.photo.colours for pending, _ in batch],
+        [batching.digest_key(engine.settings.seed, pending.digest, i) for pending, i in batch],
+    )
+    for (pending, i), mask, target in zip(batch, made.masks, made.targets, strict=True):
+        pending.masks[i] = FaceMask(mask, pending.faces[i].matrix)
+        pending.targets[i] = engine.target_names[int(target)]
+    return Attacked(made.seconds, len(batch))
