@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tipim_jax.photos.files import PhotoError
-from tipim_jax.photos.folders import discover, prepare_output
+from tipim_jax.photos.folders import discover, output_names, prepare_output
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -80,12 +81,57 @@ def test_an_unreadable_folder_is_a_problem(tmp_path):
     assert "cannot be read (Permission denied)" in found.problems[0][1]
 
 
-def test_equal_outputs_are_refused_after_the_first(tmp_path):
-    tree(tmp_path, "x/a.jpg", "y/a.jpg")
-    found = discover([tmp_path / "x" / "a.jpg", tmp_path / "y" / "a.jpg"], tmp_path / "out")
-    assert outputs(found) == ["a.jpg"]
-    assert found.problems[0][0] == tmp_path / "y" / "a.jpg"
-    assert "would both be saved as a.jpg" in found.problems[0][1]
+def test_of_equal_names_the_first_is_kept_and_the_others_are_numbered(tmp_path):
+    tree(tmp_path, "x/a.jpg", "y/a.jpg", "z/a-2.jpg", "z/a.JPG")
+    files = [tmp_path / name for name in ("x/a.jpg", "y/a.jpg", "z/a-2.jpg", "z/a.JPG")]
+    found = discover(files, tmp_path / "out")
+    assert outputs(found) == ["a.jpg", "a-3.jpg", "a-2.jpg", "a-4.JPG"]
+    assert found.problems == []
+    notes = [job.note for job in found.jobs]
+    assert notes[0] == notes[2] == ""
+    assert notes[1] == "saved as a-3.jpg, since another photo has its name"
+
+
+def test_folders_of_one_name_are_kept_apart(tmp_path):
+    one = tree(tmp_path / "2019" / "holiday", "a.jpg", "b.jpg")
+    two = tree(tmp_path / "2020" / "holiday", "a.jpg")
+    found = discover([one, two, one], tmp_path / "out")
+    assert outputs(found) == ["holiday/a.jpg", "holiday/b.jpg", "holiday-2/a.jpg"]
+    assert [job.note for job in found.jobs] == ["", "", ""]
+
+
+NAMES = [
+    (["a", "a.jpg"], None, ["a", "a.jpg"]),
+    (["a", "a.jpg"], "jpg", ["a-2.jpg", "a.jpg"]),
+    (["b/a.jpg", "c/a.jpg"], None, ["b/a.jpg", "c/a.jpg"]),
+    (["a.jpg", "a.jpg", "a.jpg"], None, ["a.jpg", "a-2.jpg", "a-3.jpg"]),
+    (["a.jpg", "A.JPG"], None, ["a.jpg", "A-2.JPG"]),
+    (["e\u0301.png", "\u00e9.png"], None, ["e\u0301.png", "\u00e9-2.png"]),
+    (["a.heic", "b.heic"], "png", ["a.png", "b.png"]),
+    (["a.heic", "a.tif"], "png", ["a.heic.png", "a.tif.png"]),
+    (["a.heic", "a.heic.png", "a.png"], "png", ["a.heic-2.png", "a.heic.png", "a.png"]),
+    ([], None, []),
+]
+
+
+@pytest.mark.parametrize(("names", "format", "expected"), NAMES)
+def test_names_of_outputs(names, format, expected):
+    assert output_names(names, format) == expected
+
+
+def test_no_two_photos_go_to_one_place():
+    rng = np.random.default_rng(0)
+    parts = ["a", "A", "a-2", "a-3", "b"]
+    suffixes = ["", ".jpg", ".JPG", ".png", ".heic", ".heic.png"]
+    for format in (None, "png", "jpg"):
+        for _ in range(50):
+            names = [
+                f"{rng.choice(['x', 'X', 'y'])}/{rng.choice(parts)}{rng.choice(suffixes)}"
+                for _ in range(60)
+            ]
+            given = output_names(names, format)
+            assert len({name.lower() for name in given}) == len(names)
+            assert given == output_names(names, format)
 
 
 def test_a_format_sets_the_suffix(tmp_path):

@@ -3,9 +3,11 @@
 import errno
 import os
 import tempfile
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tipim_jax.photos.files import FORMATS, PhotoError, format_named
@@ -14,10 +16,17 @@ _SUFFIXES = {suffix for format in FORMATS.values() for suffix in format.suffixes
 
 
 class Job(NamedTuple):
-    """A photo to protect: the input file, and its output relative to the output folder."""
+    """A photo to protect.
+
+    Attributes:
+      source: the input file.
+      output: relative to the output folder.
+      note: why the output has another name than the input; empty if it has not, but for a format's suffix.
+    """
 
     source: Path
     output: Path
+    note: str = ""
 
 
 class Found(NamedTuple):
@@ -48,8 +57,8 @@ def discover(
     Args:
       inputs: files and folders.
       out: the output folder; it need not exist.
-      format: the format outputs are written in, which sets their suffixes; each its own by default.
-        Two photos that differ by suffix alone (a.heic, a.jpg) then become a.heic.png, a.jpg.png.
+      format: the format outputs are written in, which sets their suffixes (`output_names`); each its own
+        by default.
       overwrite: whether outputs that exist are no problem.
 
     Raises:
@@ -59,12 +68,14 @@ def discover(
         raise PhotoError("no photo or folder is given")
     out = Path(out)
     paths = [Path(path) for path in inputs]
-    several = len({path.resolve() for path in paths if path.is_dir()}) > 1
-    jobs: dict[Path, Job] = {}
+    roots = list(dict.fromkeys(path.resolve() for path in paths if path.is_dir()))
+    below = dict(zip(roots, output_names([root.name for root in roots]), strict=True))
+    if len(roots) == 1:
+        below = {roots[0]: ""}
+    names: dict[Path, tuple[Path, Path]] = {}  # the file without links -> the file, its name
     problems = []
     for path in paths:
         if path.is_dir():
-            base = Path(path.resolve().name) if several else Path()
             try:
                 files = sorted(photos_below(path, leaving=out))
             except OSError as error:
@@ -73,15 +84,16 @@ def discover(
             if not files:
                 problems.append((path, f"{path} holds no photo ({', '.join(sorted(_SUFFIXES))})"))
             for file in files:
-                jobs.setdefault(file.resolve(), Job(file, base / file.relative_to(path)))
+                name = Path(below[path.resolve()]) / file.relative_to(path)
+                names.setdefault(file.resolve(), (file, name))
         elif path.exists():
-            jobs.setdefault(path.resolve(), Job(path, Path(path.name)))
+            names.setdefault(path.resolve(), (path, Path(path.name)))
         else:
             problems.append((path, f"{path} does not exist"))
 
-    named = _distinct(_with_suffixes(list(jobs.values()), format), problems)
+    named = _jobs(list(names.values()), format)
     for job in named:
-        if (out / job.output).resolve() in jobs:
+        if (out / job.output).resolve() in names:
             raise PhotoError(
                 f"{out / job.output} is one of the photos given; choose another output folder"
             )
@@ -137,32 +149,70 @@ def photos_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]
                 yield here / name
 
 
-def _with_suffixes(jobs: list[Job], format: str | None) -> list[Job]:
+def output_names(names: Iterable[str], format: str | None = None) -> list[str]:
+    """Where photos go, relative to the output folder: no two to one place.
+
+    A photo keeps its name. Where its suffix stands for another format than the one it is saved in, that is
+    replaced (a.heic: a.png), or added to if two photos would get the same name so (a.heic.png, a.tif.png).
+    A name that is still taken gets a number: of two a.jpg the first stays a.jpg, the second becomes a-2.jpg.
+    Names that differ by case alone, or by how an accent is encoded, are one name, as on many disks.
+
+    Args:
+      names: relative paths with forward slashes, of folders or of photos.
+      format: that the photos are saved in, a name `files.format_named` knows; each its own by default.
+
+    Returns:
+      The names of the outputs, in order.
+
+    Raises:
+      PhotoError: as `files.format_named`.
+    """
+    names = list(names)
+    wanted = [_with_suffix(name, format) for name in names]
+    kept = [name == want for name, want in zip(names, wanted, strict=True)]
+    askers = Counter(map(_folded, wanted))
+    outputs: dict[int, str] = {}
+    taken: set[str] = set()
+    for i, name in enumerate(names):
+        if kept[i] and _folded(name) not in taken:
+            outputs[i] = name
+            taken.add(_folded(name))
+    for i, name in enumerate(names):
+        if i not in outputs:
+            several = not kept[i] and askers[_folded(wanted[i])] > 1
+            want = name + PurePosixPath(wanted[i]).suffix if several else wanted[i]
+            outputs[i] = next(free for free in _numbered(want) if _folded(free) not in taken)
+            taken.add(_folded(outputs[i]))
+    return [outputs[i] for i in range(len(names))]
+
+
+def _with_suffix(name: str, format: str | None) -> str:
+    """The name with a suffix of the format, its own if that is one."""
     if format is None:
-        return jobs
+        return name
     suffixes = FORMATS[format_named(format)].suffixes
-
-    def renamed(path: Path) -> Path:
-        return path if path.suffix.lower() in suffixes else path.with_suffix(suffixes[0])
-
-    taken = Counter(renamed(job.output) for job in jobs)
-    return [
-        job._replace(output=renamed(job.output))
-        if taken[renamed(job.output)] == 1 or renamed(job.output) == job.output
-        else job._replace(output=job.output.with_name(job.output.name + suffixes[0]))
-        for job in jobs
-    ]
+    path = PurePosixPath(name)
+    return name if path.suffix.lower() in suffixes else str(path.with_suffix(suffixes[0]))
 
 
-def _distinct(jobs: list[Job], problems: list[tuple[Path, str]]) -> list[Job]:
-    """The jobs whose output no earlier job has; the others are problems."""
-    first: dict[Path, Job] = {}
-    for job in jobs:
-        other = first.setdefault(job.output, job)
-        if other is not job:
-            text = (
-                f"{job.source} and {other.source} would both be saved as {job.output}; "
-                "rename one or protect it in a run of its own"
-            )
-            problems.append((job.source, text))
-    return list(first.values())
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """a/b.jpg, a/b-2.jpg, a/b-3.jpg, …"""
+    path = PurePosixPath(name)
+    yield name
+    for number in count(2):
+        yield str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+
+
+def _jobs(files: list[tuple[Path, Path]], format: str | None) -> list[Job]:
+    """The jobs of files and the names that they would have below the output folder."""
+    outputs = output_names([name.as_posix() for _, name in files], format)
+    jobs = []
+    for (file, name), output in zip(files, outputs, strict=True):
+        numbered = PurePosixPath(output).stem not in (name.stem, name.name)
+        note = f"saved as {output}, since another photo has its name" if numbered else ""
+        jobs.append(Job(file, Path(output), note))
+    return jobs

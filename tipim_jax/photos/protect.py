@@ -92,7 +92,8 @@ def protect_photos(
             write_atomically(path, done.data, overwrite=overwrite)
         except PhotoError as error:
             return PhotoResult(job.source, error=str(error))
-        return PhotoResult(job.source, path, done.faces, notes=done.notes)
+        notes = (job.note, *done.notes) if job.note else done.notes
+        return PhotoResult(job.source, path, done.faces, notes=notes)
 
     for job in jobs:
         try:
