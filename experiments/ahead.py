@@ -29,7 +29,7 @@ from experiments import convolutions, entry, machine, results, sharding
 from ports import zoo
 from tipim_jax import attack, batching, ensemble, search
 from tipim_jax.geometry import CANVAS_SIZE
-from tipim_jax.photos import engine, presets, targets
+from tipim_jax.photos import compilation, engine, presets, targets
 from tipim_jax.photos.presets import Settings
 from tipim_jax.types import Recogniser
 
@@ -67,7 +67,7 @@ def slice_of(topology: str, libtpu: str | None) -> Mesh:
       ValueError: there is no libtpu, or it does not know the topology.
     """
     if topology == HERE:
-        return Mesh(np.asarray(jax.local_devices()), (engine.FACES,))
+        return Mesh(np.asarray(jax.local_devices()), (compilation.FACES,))
     if libtpu is None or not os.path.isfile(libtpu):
         raise ValueError(
             "--libtpu names no file; run `pip download --no-deps libtpu`, unzip it, and give libtpu.so"
@@ -83,14 +83,14 @@ def slice_of(topology: str, libtpu: str | None) -> Mesh:
         described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except (RuntimeError, jax.errors.JaxRuntimeError) as error:
         raise ValueError(f"libtpu knows no topology {topology!r}; try v5e:2x2") from error
-    return Mesh(np.asarray(described.devices).reshape(-1), (engine.FACES,))
+    return Mesh(np.asarray(described.devices).reshape(-1), (compilation.FACES,))
 
 
 def compiled_pass(
     used: ensemble.Ensemble, mesh: Mesh, batch: int, *, back: bool
 ) -> jax.stages.Compiled:
     """A forward pass of `batch` faces on every device, with the pull-back to the canvas if asked for."""
-    spread, everywhere = NamedSharding(mesh, P(engine.FACES)), NamedSharding(mesh, P())
+    spread, everywhere = NamedSharding(mesh, P(compilation.FACES)), NamedSharding(mesh, P())
     images = jax.ShapeDtypeStruct((batch * mesh.size, CANVAS_SIZE, CANVAS_SIZE, 3), jnp.float32)
     params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), used.params)
     forward = jax.vmap(used.embed, (None, 0))
@@ -151,7 +151,7 @@ def passes(
 
 def estimated(shape: convolutions.Shape, mesh: Mesh, batch: int) -> dict[str, Any]:
     """A row: MB of one image, and microseconds by XLA's estimate, of a convolution in every layout."""
-    spread, everywhere = NamedSharding(mesh, P(engine.FACES)), NamedSharding(mesh, P())
+    spread, everywhere = NamedSharding(mesh, P(compilation.FACES)), NamedSharding(mesh, P())
     row: dict[str, Any] = {"convolution": shape.name}
     for layout, function in convolutions.variants(shape).items():
         images = (batch * mesh.size, shape.size, shape.size, shape.inputs)
@@ -187,13 +187,13 @@ def program(
     names = [r.name for r in recognisers]
     weights = [engine.WEIGHTS.get(name, 1.0) for name in names]
     goals = targets.built_in().joined(names, weights)
-    batch, made, _ = engine.compiled_for(
+    compiled = compilation.compiler(
         *(recognisers, weights, goals.shape, settings, mesh),
-        composed=partial(engine.compose, chunk=attack.CHUNK),
+        composed=partial(compilation.compose, chunk=attack.CHUNK),
         shard_params=shard_params,
-        limit=limit,
     )
-    return batch, made
+    made = compilation.full(compiled, settings, mesh, limit)
+    return compilation.faces(made) // mesh.size, made
 
 
 def account(batch: int, made: jax.stages.Compiled, limit: int) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def main(_: list[str]) -> None:
     settings = settings._replace(batch_size=batch)
     recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
     device = mesh.devices.flat[0]
-    limit = int(engine.SHARE * (chip.memory if chip else engine.memory(device)))
+    limit = int(compilation.SHARE * (chip.memory if chip else compilation.memory(device)))
     folder = results.prepare(
         _WORKDIR.value, {"topology": topology, "surrogates": surrogates, **settings._asdict()}
     )

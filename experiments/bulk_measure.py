@@ -33,8 +33,9 @@ from tipim_jax.bulk.ledger import Results
 from tipim_jax.bulk.pipeline import Threads, Worker
 from tipim_jax.bulk.shards import Assignment, Shards
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
-from tipim_jax.photos import demo, engine, presets, targets, verify
+from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.compilation import Dials
 from tipim_jax.photos.faces import Face, align
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.finish import Encoding
@@ -93,12 +94,12 @@ def throughput(made: Models, photos: Path, workdir: Path, rounds: int) -> list[d
     faces = [(photo, i) for photo in pending for i in photo.large_enough]
     size = made.engine.capacity
     batches = [faces[i : i + size] for i in range(0, len(faces), size)]
-    make_masks(made.engine, batches[0])  # warm, as the finder is
+    make_masks(made.engine, made.engine.full(), batches[0])  # warm, as the finder is
     table = []
     for turn in range(rounds):
         started = time.perf_counter()
         for batch in batches:
-            make_masks(made.engine, batch)
+            make_masks(made.engine, made.engine.full(), batch)
         alone = time.perf_counter() - started
         folder = workdir / f"turn-{turn}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -162,7 +163,7 @@ def passes(settings: Settings, count: int) -> dict[str, int]:
     rng = np.random.default_rng(0)
     params = jnp.asarray(rng.normal(size=(count + 2, 192)), jnp.float32)
     images = jnp.asarray(rng.integers(0, 256, (1, 8, 8, 3)), jnp.float32)
-    method = engine.compose(embed, settings)
+    method = compilation.compose(embed, compilation.dials(settings))
     problem = attack.prepare(embed, params, images, jnp.eye(count, count + 2), jnp.asarray(8.0))
     jax.effects_barrier()
     seen.clear()
@@ -222,7 +223,7 @@ def _light_engine() -> engine.Engine:
     def embed(params: jax.Array, crop: jax.Array) -> jax.Array:
         return l2_normalise(params @ crop.reshape(7, 16, 7, 16, 3).mean((1, 3)).reshape(-1))
 
-    def composed(embed: Embed, settings: Settings) -> Attack:
+    def composed(embed: Embed, dials: Dials) -> Attack:
         return attack.tip_im(embed, updates.mi_fgsm(1.0), search=search.at_random())
 
     small = Recogniser("dense", embed, params, (112, 112), np.asarray(CANVAS_LANDMARKS) - 24)

@@ -41,7 +41,7 @@ from tipim_jax.bulk.pipeline import Threads, Worker
 from tipim_jax.bulk.shards import Assignment, Shards, find_committed
 from tipim_jax.bulk.sources import Source
 from tipim_jax.bulk.storage import Folder
-from tipim_jax.photos import demo, engine, presets, targets, verify
+from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.files import check_quality
 from tipim_jax.photos.finish import Encoding
@@ -148,7 +148,7 @@ def config(ask: Ask) -> dict[str, Any]:
         "targets": list(record.fingerprints(["targets"], [goals.embeddings]).values()),
         "device": jax.local_devices()[0].device_kind,
         # where it decides how many faces fit
-        "memory": None if ask.settings.batch_size else engine.memory(jax.local_devices()[0]),
+        "memory": None if ask.settings.batch_size else compilation.memory(jax.local_devices()[0]),
         "versions": versions(),
     }
 

@@ -282,6 +282,7 @@ def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make
         found = [data.main_face(detector, photo.pixels) for photo in photos]
         masks = engine.protect(
             made,
+            made.full(),
             [face.canvas for face in found],
             [face.scale for face in found],
             [photo.colours for photo in photos],

@@ -224,7 +224,42 @@ def run(
     Returns:
       The final state [B, ...] and the records, each [N, B, ...].
     """
+    step = _stepper(attack, params, keys, problem, gamma, mask, record, witnesses)
+    return lax.scan(step, state, jnp.arange(num_steps))
 
+
+def last(
+    attack: Attack,
+    params: PyTree,
+    keys: jax.Array,
+    state: AttackState,
+    problem: Problem,
+    *,
+    num_steps: jax.typing.ArrayLike,
+    gamma: float = 0.0,
+    mask: jax.Array | None = None,
+) -> AttackState:
+    """The final state of `run`, for a number of steps that the program need not know; nothing is recorded.
+
+    Args:
+      attack, params, keys, state, problem, gamma, mask: as for `run`.
+      num_steps: [] int32, may be traced.
+    """
+    step = _stepper(attack, params, keys, problem, gamma, mask, nothing, Witnesses())
+    return lax.fori_loop(0, num_steps, lambda number, state: step(state, number)[0], state)
+
+
+def _stepper(
+    attack: Attack,
+    params: PyTree,
+    keys: jax.Array,
+    problem: Problem,
+    gamma: float,
+    mask: jax.Array | None,
+    record: Record,
+    witnesses: Witnesses,
+) -> Callable[[AttackState, jax.Array], tuple[AttackState, Any]]:
+    """(state, number of the step) -> (state, record) for a batch; arguments as for `run`."""
     images = len(problem.image) if mask is None else jnp.sum(mask)
 
     def one_step(state: AttackState, step: jax.Array):
@@ -244,7 +279,7 @@ def run(
         mapped = jax.vmap(update_and_record, axis_name=IMAGES_AXIS)
         return mapped(keys, state, problem, gradient, (witnesses.sources, witnesses.targets))
 
-    return lax.scan(one_step, state, jnp.arange(num_steps))
+    return one_step
 
 
 def initial_state(attack: Attack, problem: Problem) -> AttackState:

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from tipim_jax.errors import UserError
+
 
 def pad(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Repeats the last row until there are `size`: [n, ...] -> ([size, ...], mask [size] bool).
@@ -39,14 +41,14 @@ def largest(
       The size, and its program.
 
     Raises:
-      ValueError: not even a single image fits.
+      UserError: not even a single image fits.
     """
     whole = compiled(most)
     if memory(whole) <= limit:
         return most, whole
     single = compiled(1)
     if memory(single) > limit:
-        raise ValueError(
+        raise UserError(
             f"the attack on a single face takes {memory(single) / 2**30:.1f} GiB and "
             f"{limit / 2**30:.1f} GiB may be used; choose fewer or smaller surrogates"
         )

@@ -144,7 +144,8 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     goals = _targets(options, detector, surrogates)
     out = prepare_output(options.out)
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(engine.build, surrogates, goals, settings)
+        build = partial(engine.build, photos=len(found.jobs))
+        building = pool.submit(build, surrogates, goals, settings)
         judges = verify.verifiers()
         made = building.result()
     loaded = Models(partial(find_faces.find, detector), made, judges)

@@ -12,7 +12,7 @@ def budget(
     level: jax.typing.ArrayLike,
     cap: jax.typing.ArrayLike,
     *,
-    exponent: float = 0.5,
+    exponent: jax.typing.ArrayLike = 0.5,
     region: jax.Array | None = None,
 ) -> jax.Array:
     """A map of epsilon proportional to (local standard deviation of luma)^exponent.

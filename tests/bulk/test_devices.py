@@ -2,14 +2,13 @@
 
 import os
 import re
-from functools import partial
 
 import jax
 import numpy as np
 
 from tests.bulk import world
 from tipim_jax import batching
-from tipim_jax.photos import engine
+from tipim_jax.photos import compilation, engine
 
 COLLECTIVES = re.compile(
     r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
@@ -20,7 +19,7 @@ COLLECTIVES = re.compile(
 def on_eight(photos, folder):
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
     world.run(photos, folder / "out", folder / "work", devices=8)
-    program = world.small_engine(8).program
+    program = world.small_engine(8).full().run
     (folder / "hlo.txt").write_text(program.as_text())
     assert len(program.input_shardings[0][3].device_set) == 8
 
@@ -44,37 +43,40 @@ def on_four_with_shares(folder):
     canvases = list(rng.integers(0, 256, (7, 160, 160, 3)).astype(np.float32))
     keys = list(jax.random.split(jax.random.key(1), 7))
     faces = (canvases, [1.0] * 7, [np.eye(3, dtype=np.float32)] * 7, keys)
-    masks = [engine.protect(used, *faces).masks for used in (whole, shared)]
+    masks = [engine.protect(used, used.full(), *faces).masks for used in (whole, shared)]
     assert np.abs(masks[0]).max() > 1
     np.testing.assert_array_equal(*masks)
     for name, leaf in shared.params[0].items():
         (share,) = {shard.data.size for shard in leaf.addressable_shards}
         assert share == leaf.size // 4, name
-    sizes = [used.program.memory_analysis().argument_size_in_bytes for used in (whole, shared)]
+    sizes = [used.full().run.memory_analysis().argument_size_in_bytes for used in (whole, shared)]
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(whole.params))
     assert sizes[0] - sizes[1] == parameters * 3 // 4
-    assert COLLECTIVES.findall(whole.program.as_text()) == []
-    assert set(COLLECTIVES.findall(shared.program.as_text())) == {"all-gather"}
+    assert COLLECTIVES.findall(whole.full().run.as_text()) == []
+    assert set(COLLECTIVES.findall(shared.full().run.as_text())) == {"all-gather"}
     # Gathered in the loop over steps, not kept through it.
     assert re.search(
-        r"%(wide\.)?region\S*.*\{(?:(?!\n\}).)*all-gather", shared.program.as_text(), re.S
+        r"%(wide\.)?region\S*.*\{(?:(?!\n\}).)*all-gather", shared.full().run.as_text(), re.S
     )
     names = {
-        engine._program_name(["a"], [1.0], (3, 12), world.SETTINGS, engine._mesh(part), False)
+        engine._program_name(
+            ["a"], [1.0], (3, 12), world.SETTINGS, compilation.mesh_over(part), False
+        )
         for part in (devices[:1], devices[1:2], devices)
     }
     assert len(names) == 3  # a program kept by one process is not loaded for the devices of another
     # Left open, a batch is the largest that pays, or that fits.
     open_ = world.SETTINGS._replace(batch_size=None)
-    fitting = partial(
-        *(engine.compiled_for, [world.recogniser()], [1.0], (3, 12), open_, engine._mesh(devices)),
-        composed=world.light,
+    mesh = compilation.mesh_over(devices)
+    compiled = compilation.compiler(
+        *([world.recogniser()], [1.0], (3, 12), open_, mesh), composed=world.light
     )
-    most, program, _ = fitting(limit=1 << 40)
-    fewer, other, _ = fitting(limit=batching.memory(program) - 1)
-    assert most == engine.MOST_ON_CPU
-    assert fewer < most
-    assert batching.memory(other) < batching.memory(program)
+    most = compilation.full(compiled, open_, mesh, limit=1 << 40)
+    fewer = compilation.full(compiled, open_, mesh, limit=batching.memory(most) - 1)
+    sizes = [compilation.faces(program) // 4 for program in (most, fewer)]
+    assert sizes[0] == compilation.MOST_ON_CPU
+    assert sizes[1] < sizes[0]
+    assert batching.memory(fewer) < batching.memory(most)
     (folder / "done").touch()
 
 

@@ -28,6 +28,7 @@ from tipim_jax.bulk.telemetry import Meter
 from tipim_jax.ensemble import on_canvas
 from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import engine, verify
+from tipim_jax.photos.compilation import Dials
 from tipim_jax.photos.faces import Face, align
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.presets import Settings
@@ -83,10 +84,10 @@ def small_engine(devices: int, *, shard_params: bool = False) -> engine.Engine:
     )
 
 
-def light(embed: Embed, settings: Settings) -> Attack:
+def light(embed: Embed, dials: Dials) -> Attack:
     """A step in the blink of an eye: no search and no warps, but a random target by the face's key."""
     return attack.tip_im(
-        embed, updates.mi_fgsm(settings.travel / settings.steps), search=search.at_random()
+        embed, updates.mi_fgsm(dials.travel / dials.steps), search=search.at_random()
     )
 
 

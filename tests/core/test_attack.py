@@ -1,5 +1,7 @@
 """Promises of `attack.run`, over one table of every composition the parts make."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,11 @@ def test_every_method(world, method_name):
         # The same compiled program gives the same bits; another batch size may round otherwise.
         same(elsewhere.image, rows_of(final.image, rows), 0 if len(rows) == 3 else 1e-9)
         same(also, rows_of(seen, rows, axis=1))
+
+    # Without records, and without knowing the number of steps beforehand, it ends in the same place.
+    start = attack.initial_state(method, problem)
+    last = jax.jit(partial(attack.last, method, world.params, keys, start, problem))
+    same(last(num_steps=steps), final)
 
     # It moved, it stayed in the ball, in whole levels too, and it did what it is for.
     mask = np.asarray(final.image - problem.image)

@@ -67,17 +67,17 @@ def prepared(cache):
     programs, loaded = {}, {}
     build, load, load_detector = engine.build, verify.load, yunet.load
 
-    def built(surrogates, goals, settings):
+    def built(surrogates, goals, settings, photos=None):
         s = settings
-        key = (*surrogates, len(goals.names), s.steps, s.travel, s.repel, s.gamma, s.batch_size)
+        key = (*surrogates, len(goals.names), s.gamma, s.batch_size)
         weights = [engine.WEIGHTS.get(name, 1.0) for name in surrogates]
         if key not in programs:
             # of two test processes one compiles, and the other finds the program in the cache
             with _locked(cache / "compile"):
-                programs[key] = build(surrogates, goals, settings)
+                programs[key] = build(surrogates, goals, settings, photos=photos)
         joined = jnp.asarray(goals.joined(surrogates, weights))
         made = programs[key]
-        s = s._replace(batch_size=made.settings.batch_size, precision=made.settings.precision)
+        s = s._replace(precision=made.settings.precision)
         return made._replace(settings=s, target_names=goals.names, targets=joined)
 
     def once(name):

@@ -262,7 +262,7 @@ class _Run:
     def _make_masks(self, faces: list[tuple[Prepared, int]]) -> None:
         with self.meter.clocks.device.running():
             pairs = [(item.pending, face) for item, face in faces if item.pending is not None]
-            make_masks(self.engine, pairs)
+            make_masks(self.engine, self.engine.full(), pairs)
 
     def _attack_alone(self, item: Prepared, faces: list[tuple[Prepared, int]]) -> None:
         """The part of one photo in a batch that failed."""

@@ -1,37 +1,34 @@
 """From aligned faces to masks: everything that is loaded and compiled once and used for every batch."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ports import zoo
-from tipim_jax import attack, batching, diversity, ensemble, perceptual, search, updates
+from tipim_jax import batching
 from tipim_jax.geometry import CANVAS_SIZE
-from tipim_jax.objectives import Objective
-from tipim_jax.photos import programs
-from tipim_jax.photos.paste import round_trip, window
+from tipim_jax.photos import compilation, programs
+from tipim_jax.photos.compilation import FACES, Composed, Once, Program, compose, dials
+from tipim_jax.photos.paste import round_trip
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.targets import Targets
-from tipim_jax.types import Attack, Embed, PyTree, Recogniser
+from tipim_jax.types import PyTree, Recogniser
 
 # Weights that bring the squared distances of a recogniser between strangers to the scale of the others
 # (dlib's embeddings of any two faces have cosines above 0.7).
 WEIGHTS = {"dlib": 4.0}
-FACES = "faces"  # the mesh axis that the faces of a batch are spread over
-MOST_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results.md)
-MOST = 64  # the same elsewhere; photos in flight on a host grow with it
-SHARE = 0.8  # of a device's memory that the program may take
+# So many faces, one after the other, cost no more than a full batch of a device: on CPUs a batch of eight
+# takes 4.7 times as long as a face alone (docs/results.md); elsewhere it was not measured.
+ALONE_ON_CPU = 4
+ALONE = 1
 
 
 class Masks(NamedTuple):
@@ -49,17 +46,17 @@ class Masks(NamedTuple):
 
 
 class Engine(NamedTuple):
-    """A compiled attack.
+    """An attack with everything that it needs; its programs are compiled when they are first called for.
 
     Attributes:
-      settings: what it was built for, with the batch size and the precision that were chosen.
+      settings: what it was built for, with the precision that was chosen.
       surrogates: names of the recognisers that the masks are made on.
       target_names: [T].
       targets: [T,D] embeddings, joined as the ensemble joins them.
       params: of the surrogates, on every device of the mesh.
-      mesh: the devices, along `FACES`; each attacks `settings.batch_size` faces at once.
-      program: compiled for full batches, see `_masks`.
-      compile_seconds: what that took, or loading what an earlier run compiled.
+      mesh: the devices, along `compilation.FACES`.
+      single: the program for one face of each device.
+      full: the program for as many as pay and fit, or as the settings say.
     """
 
     settings: Settings
@@ -68,26 +65,36 @@ class Engine(NamedTuple):
     targets: jax.Array
     params: PyTree
     mesh: Mesh
-    program: Callable[..., Any]
-    compile_seconds: float
+    single: Once[Program]
+    full: Once[Program]
 
     @property
     def capacity(self) -> int:
         """Faces of a full batch."""
-        assert self.settings.batch_size is not None
-        return self.settings.batch_size * self.mesh.size
+        return self.full().faces
+
+    @property
+    def compile_seconds(self) -> float:
+        """What it took to compile, or to load what an earlier run compiled, so far."""
+        return sum(program.made.seconds for program in (self.single, self.full) if program.made)
+
+    def alone(self, faces: int, photos: int) -> bool:
+        """Whether the faces of a photo are attacked one by one, in no batch with those of other photos.
+
+        Args:
+          faces: of the photo, to be protected.
+          photos: that were asked for, the ones done earlier among them.
+        """
+        return _alone(self.settings, self.mesh, faces, photos)
 
 
-def compose(embed: Embed, settings: Settings, chunk: int | None = None) -> Attack:
-    """The attack of `tipim protect`: TIP-IM with reach search, random views; `chunk` as in `attack.tip_im`."""
-    return attack.tip_im(
-        embed,
-        updates.mi_fgsm(settings.travel / settings.steps),
-        objective=Objective(repel=settings.repel),
-        search=search.default(),
-        diversity=diversity.chain(diversity.affine(), diversity.swapped_channels()),
-        chunk=chunk,
-    )
+def _alone(settings: Settings, mesh: Mesh, faces: int, photos: int) -> bool:
+    # Programs of different batches round differently, and a sign step makes a level of that. What decides is
+    # therefore the photo and the number of photos asked for, and never what is left to do: an interrupted
+    # run goes on to the same bytes.
+    most = ALONE_ON_CPU if compilation.on_cpu(mesh) else ALONE
+    left_open = settings.batch_size is None and settings.gamma == 0
+    return left_open and faces * photos <= most * mesh.size
 
 
 def build(
@@ -96,15 +103,20 @@ def build(
     settings: Settings,
     devices: Sequence[jax.Device] | None = None,
     *,
+    photos: int | None = None,
     shard_params: bool = False,
 ) -> Engine:
-    """Loads the surrogates and compiles the attack for full batches, or takes both from `programs`.
+    """Loads the surrogates and compiles the attack, or takes both from `programs`.
 
     Args:
       surrogates: names of the recognisers.
       targets: that cover them.
-      settings: of the attack.
-      devices, shard_params: as for `compiled`.
+      settings: of the attack; its batch size is that of one device, and where it is None it becomes the largest
+        that pays and whose program fits the device.
+      devices: of this process, the first one by default.
+      photos: how many there are; many if None. The program that they are likely to need is made at once,
+        the other one when it is called for.
+      shard_params: as for `compilation.compiler`.
 
     Raises:
       ValueError: a surrogate is unknown or absent, the targets do not cover it, or nothing fits the device.
@@ -112,37 +124,117 @@ def build(
     models = [zoo.fingerprint(name) for name in surrogates]
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
     joined = targets.joined(surrogates, weights)
-    mesh = _mesh(devices)
-    settings = settings._replace(precision=settings.precision or _usual_precision(mesh))
-    arrays = programs.digest(models, settings.precision)
-    name = _program_name(models, weights, joined.shape, settings, mesh, shard_params)
-    started = time.perf_counter()
+    mesh = compilation.mesh_over(devices)
+    settings = compilation.settled(settings, mesh)
+    dtype = jnp.dtype(settings.precision)
+    recognisers = Once(lambda: [zoo.load(name, dtype) for name in surrogates])
+    limit = compilation.usable(mesh)
+
+    def kept(settings: Settings) -> jax.stages.Compiled:
+        name = _program_name(models, weights, joined.shape, settings, mesh, shard_params)
+        program = programs.load(name)
+        if program is None:
+            compiled = compilation.compiler(
+                *(recognisers(), weights, joined.shape, settings, mesh), shard_params=shard_params
+            )
+            with programs.compiled_anew():
+                program = compilation.full(compiled, settings, mesh, limit)
+            programs.save(name, program)
+        return program
+
+    def params() -> PyTree:
+        name = programs.digest(models, settings.precision)
+        arrays = programs.load_arrays(name)
+        if arrays is None:
+            arrays = tuple(recogniser.params for recogniser in recognisers())
+            programs.save_arrays(name, arrays)
+        return arrays
+
+    single = _program(kept, settings._replace(batch_size=1))
+    full = _program(kept, settings)
+    likely = single if photos is not None and _alone(settings, mesh, 1, photos) else full
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(programs.load, name)
-        params, program = programs.load_arrays(arrays), loading.result()
-    if params is not None and program is not None:
-        placed = jax.device_put(params, _placement(params, mesh, shard_params))
-        goals = jax.device_put(jnp.asarray(joined), NamedSharding(mesh, P()))
-        batch = program.args_info[0][_CANVASES].shape[0] // mesh.size
-        return Engine(
-            settings._replace(batch_size=batch),
-            tuple(surrogates),
-            targets.names,
-            goals,
-            placed,
-            mesh,
-            program,
-            time.perf_counter() - started,
-        )
-    recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
-    with programs.compiled_anew():
-        made = compiled(
-            *(recognisers, weights, targets.names, joined, settings, devices),
+        making = pool.submit(likely)
+        made = _engine(
+            *(surrogates, targets.names, joined, params(), settings, mesh, single, full),
             shard_params=shard_params,
         )
-    programs.save_arrays(arrays, made.params)
-    programs.save(name, made.program)
+        making.result()
     return made
+
+
+def compiled(
+    recognisers: Sequence[Recogniser],
+    weights: Sequence[float],
+    target_names: tuple[str, ...],
+    targets: np.ndarray,
+    settings: Settings,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    composed: Composed = compose,
+    shard_params: bool = False,
+) -> Engine:
+    """The engine of any recognisers; nothing is kept between runs.
+
+    Args:
+      recognisers: the surrogates, computing in what `settings` say or by their own choice.
+      weights: one each.
+      target_names: [T].
+      targets: [T,D] embeddings, joined as `ensemble.combine` joins them.
+      settings, devices: as for `build`.
+      composed, shard_params: as for `compilation.compiler`.
+    """
+    mesh = compilation.mesh_over(devices)
+    settings = compilation.settled(settings, mesh)
+    compile = compilation.compiler(
+        *(recognisers, weights, targets.shape, settings, mesh),
+        composed=composed,
+        shard_params=shard_params,
+    )
+
+    def anew(settings: Settings) -> jax.stages.Compiled:
+        return compilation.full(compile, settings, mesh, compilation.usable(mesh))
+
+    return _engine(
+        [recogniser.name for recogniser in recognisers],
+        target_names,
+        targets,
+        tuple(recogniser.params for recogniser in recognisers),
+        settings,
+        mesh,
+        _program(anew, settings._replace(batch_size=1)),
+        _program(anew, settings),
+        shard_params=shard_params,
+    )
+
+
+def _program(make: Callable[[Settings], jax.stages.Compiled], settings: Settings) -> Once[Program]:
+    return Once(lambda: compilation.timed(lambda: make(settings)))
+
+
+def _engine(
+    surrogates: Sequence[str],
+    target_names: tuple[str, ...],
+    targets: np.ndarray,
+    params: PyTree,
+    settings: Settings,
+    mesh: Mesh,
+    single: Once[Program],
+    full: Once[Program],
+    *,
+    shard_params: bool,
+) -> Engine:
+    """An engine with its arrays on the devices."""
+    return Engine(
+        settings,
+        tuple(surrogates),
+        target_names,
+        jax.device_put(jnp.asarray(targets), NamedSharding(mesh, P())),
+        jax.device_put(params, compilation.placement(params, mesh, shard_params)),
+        mesh,
+        single,
+        full,
+    )
 
 
 def _program_name(
@@ -154,245 +246,11 @@ def _program_name(
     shard_params: bool,
 ) -> str:
     """Under which a program is kept: whatever decides its code or its place."""
-    constant = settings._replace(level=0, epsilon=0, seed=0)  # those three are arguments of it
+    constant = (settings.gamma, settings.precision, settings.batch_size)  # the others are `Dials`
     # Of several processes each has devices of its own, and a program belongs to its devices.
     used = [device.id for device in mesh.devices.flat]
-    return programs.digest(models, weights, shape, constant, used, shard_params, _usable(mesh))
-
-
-def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
-    return Mesh(np.asarray(devices or jax.local_devices()[:1]), (FACES,))
-
-
-def _on_cpu(mesh: Mesh) -> bool:
-    return mesh.devices.flat[0].platform == "cpu"
-
-
-def _usual_precision(mesh: Mesh) -> str:
-    return "float32" if _on_cpu(mesh) else "bfloat16"
-
-
-def _usable(mesh: Mesh) -> int:
-    """Bytes that a program may take on each device."""
-    return int(SHARE * memory(mesh.devices.flat[0]))
-
-
-def memory(device: jax.Device) -> int:
-    """Bytes of a device; CPU devices share the machine's."""
-    known = device.memory_stats() or {}
-    if "bytes_limit" in known:
-        return int(known["bytes_limit"])
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return machine // jax.local_device_count(device.platform)
-
-
-def compiled(
-    recognisers: Sequence[Recogniser],
-    weights: Sequence[float],
-    target_names: tuple[str, ...],
-    targets: np.ndarray,
-    settings: Settings,
-    devices: Sequence[jax.Device] | None = None,
-    *,
-    composed: Callable[[Embed, Settings], Attack] = compose,
-    shard_params: bool = False,
-) -> Engine:
-    """The engine of any recognisers.
-
-    Every device runs the same program on faces of its own and tells the others nothing, so a mask is
-    the same bytes whichever of the devices made it, and however many there are.
-
-    Args:
-      recognisers: the surrogates, computing in what `settings` say or by their own choice.
-      weights: one each.
-      target_names: [T].
-      targets: [T,D] embeddings, joined as `ensemble.combine` joins them.
-      settings: of the attack; its batch size is that of one device, and where it is None it becomes the largest
-        that pays and whose program fits the device.
-      devices: of this process, the first one by default.
-      composed: the attack.
-      shard_params: every device keeps only its share of the parameters and gathers a surrogate's whole when it
-        is used: for surrogates too large to have on every device. The bytes stay the same.
-
-    Raises:
-      ValueError: not even a single face fits the device.
-    """
-    mesh = _mesh(devices)
-    settings = settings._replace(precision=settings.precision or _usual_precision(mesh))
-    started = time.perf_counter()
-    batch, program, placement = compiled_for(
-        *(recognisers, weights, targets.shape, settings, mesh),
-        composed=composed,
-        shard_params=shard_params,
-        limit=_usable(mesh),
-    )
-    return Engine(
-        settings._replace(batch_size=batch),
-        tuple(recogniser.name for recogniser in recognisers),
-        target_names,
-        jax.device_put(jnp.asarray(targets), NamedSharding(mesh, P())),
-        jax.device_put(tuple(recogniser.params for recogniser in recognisers), placement),
-        mesh,
-        program,
-        time.perf_counter() - started,
-    )
-
-
-def compiled_for(
-    recognisers: Sequence[Recogniser],
-    weights: Sequence[float],
-    targets: tuple[int, ...],
-    settings: Settings,
-    mesh: Mesh,
-    *,
-    composed: Callable[[Embed, Settings], Attack] = compose,
-    shard_params: bool = False,
-    limit: int,
-) -> tuple[int, jax.stages.Compiled, PyTree]:
-    """Compiles the attack for devices that need not be here; arguments as for `compiled`.
-
-    Args:
-      targets: their shape.
-      mesh: the devices along `FACES`.
-      limit: bytes that the program may take on each, if the settings leave the batch size open.
-
-    Returns:
-      The faces of a device, the program, and where its parameters have to lie.
-
-    Raises:
-      ValueError: not even a single face fits a device.
-    """
-    params = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-        tuple(r.params for r in recognisers),
-    )
-    placement = _placement(params, mesh, shard_params)
-    if shard_params:
-        recognisers = [
-            r._replace(embed=_gathering(r.embed, shares))
-            for r, shares in zip(recognisers, placement)
-        ]
-    combined = ensemble.combine(recognisers, weights, in_turn=shard_params)
-    method = composed(combined.embed, settings)
-    everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
-    shardings = (placement, everywhere, everywhere, *[spread] * 5)
-    run = jax.jit(
-        jax.shard_map(
-            partial(_masks, combined.embed, method, settings),
-            mesh=mesh,
-            in_specs=jax.tree.map(lambda sharding: sharding.spec, shardings),
-            out_specs=P(FACES),
-            check_vma=False,
-        ),
-        in_shardings=shardings,
-    )
-
-    def program(batch: int) -> jax.stages.Compiled:
-        size, count = CANVAS_SIZE, batch * mesh.size
-        faces = (
-            jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
-            jax.ShapeDtypeStruct((count, size, size), jnp.float32),
-            jax.ShapeDtypeStruct((count, 3, 3), jnp.float32),
-            jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
-            jax.ShapeDtypeStruct((count,), bool),
-        )
-        goals = jax.ShapeDtypeStruct(targets, jnp.float32)
-        return run.lower(params, goals, _strength(settings), *faces).compile()
-
-    if settings.batch_size is not None:
-        return settings.batch_size, program(settings.batch_size), placement
-    most = MOST_ON_CPU if _on_cpu(mesh) else MOST
-    return *batching.largest(program, most, limit), placement
-
-
-_WHOLE = "whole"  # the name of gathered parameters
-_CANVASES = 3  # the place of the canvases among the arguments of a program
-
-
-def _placement(params: PyTree, mesh: Mesh, sharded: bool) -> PyTree:
-    """Where every parameter lies: whole on every device, or shared out along an axis that can be."""
-
-    def spec(leaf: Any) -> P:
-        axes = [i for i, size in enumerate(leaf.shape) if size and size % mesh.size == 0]
-        if not sharded or not axes:
-            return P()
-        axis = max(axes, key=lambda i: leaf.shape[i])
-        return P(*[FACES if i == axis else None for i in range(leaf.ndim)])
-
-    return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), params)
-
-
-def _gathering(embed: Embed, placement: PyTree) -> Embed:
-    """`embed` for shared-out parameters: gathered for its forward pass, and again for its pull-backs."""
-
-    def whole(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
-        if FACES not in sharding.spec:
-            return leaf
-        axis = sharding.spec.index(FACES)
-        return checkpoint_name(lax.all_gather(leaf, FACES, axis=axis, tiled=True), _WHOLE)
-
-    def gathered(params: PyTree, canvas: jax.Array) -> jax.Array:
-        # Tied to the image, or XLA would gather once and keep everything through all steps.
-        params, canvas = lax.optimization_barrier((params, canvas))
-        return embed(jax.tree.map(whole, params, placement), canvas)
-
-    kept = jax.checkpoint_policies.save_anything_except_these_names(_WHOLE)
-    return jax.checkpoint(gathered, policy=kept)
-
-
-def _strength(settings: Settings) -> np.ndarray:
-    return np.asarray([settings.level, settings.epsilon], np.float32)
-
-
-def _masks(
-    embed: Embed,
-    method: Attack,
-    settings: Settings,
-    params: PyTree,
-    targets: jax.Array,
-    strength: jax.Array,
-    canvases: jax.Array,
-    carriers: jax.Array,
-    colours: jax.Array,
-    keys: jax.Array,
-    real: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """What one device does: masks [B,160,160,3] and targets [B] of its faces.
-
-    Args:
-      embed, method: the surrogates as one, and the attack.
-      settings: steps, exponent and γ; the strength is an argument.
-      params: of the surrogates.
-      targets: [T,D].
-      strength: [2] level and epsilon.
-      canvases: [B,160,160,3], pixel levels.
-      carriers, colours: [B,160,160] and [B,3,3], see `types.Problem`.
-      keys: [B].
-      real: [B] which faces are no padding.
-    """
-    budget = budgets(canvases, strength[0], strength[1], settings.exponent)
-    problem = attack.prepare(embed, params, canvases, targets, budget)
-    problem = problem._replace(carrier=carriers, colours=colours)
-    state, trace = attack.run(
-        method,
-        params,
-        keys,
-        attack.initial_state(method, problem),
-        problem,
-        num_steps=settings.steps,
-        gamma=settings.gamma,
-        mask=real,
-    )
-    return state.image - problem.image, trace["target"][-1]
-
-
-def budgets(images: jax.Array, level: jax.Array, cap: jax.Array, exponent: float) -> jax.Array:
-    """[B,160,160,1] the most a mask may change each pixel of canvases [B,160,160,3]: perceptual
-    budgets that fade out at the border of the canvas as the pasted mask does."""
-    fade = jnp.asarray(window((CANVAS_SIZE, CANVAS_SIZE)))[..., None]
-    return fade * jax.vmap(lambda image: perceptual.budget(image, level, cap, exponent=exponent))(
-        images
-    )
+    usable = compilation.usable(mesh)
+    return programs.digest(models, weights, shape, constant, used, shard_params, usable)
 
 
 @lru_cache(maxsize=1024)
@@ -403,15 +261,17 @@ def _carrier(scale: float) -> np.ndarray:
 
 def protect(
     engine: Engine,
+    program: Program,
     canvases: Sequence[np.ndarray],
     scales: Sequence[float],
     colours: Sequence[np.ndarray],
     keys: Sequence[jax.Array],
 ) -> Masks:
-    """Masks for up to `engine.capacity` faces.
+    """Masks for up to `program.faces` faces.
 
     Args:
       engine: from `build`.
+      program: the engine's, for single faces or full batches.
       canvases: n × [160,160,3], pixel levels.
       scales: n × photo pixels per canvas pixel.
       colours: n × [3,3], see `types.Problem`.
@@ -419,14 +279,14 @@ def protect(
     """
     started = time.perf_counter()
     count = len(canvases)
-    padded, real = batching.pad(np.stack(canvases), engine.capacity)
-    index = np.minimum(np.arange(engine.capacity), count - 1)
+    padded, real = batching.pad(np.stack(canvases), program.faces)
+    index = np.minimum(np.arange(program.faces), count - 1)
     carriers = np.stack([_carrier(float(scales[i])) for i in index])
     spread = NamedSharding(engine.mesh, P(FACES))
-    masks, targets = engine.program(
+    masks, targets = program.run(
         engine.params,
         engine.targets,
-        _strength(engine.settings),
+        dials(engine.settings),
         *jax.device_put(
             (padded, carriers, np.stack(colours)[index], jnp.stack(list(keys))[index], real), spread
         ),

@@ -7,6 +7,7 @@ import numpy as np
 
 from tipim_jax import batching
 from tipim_jax.photos import engine as engines
+from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
 from tipim_jax.photos.faces import Face
 from tipim_jax.photos.files import Photo
@@ -66,11 +67,20 @@ def detect(find: Find, photo: Photo, *, largest_only: bool = False) -> PendingPh
     )
 
 
-def make_masks(engine: Engine, batch: Sequence[tuple[PendingPhoto, int]]) -> Attacked:
-    """Makes the masks of up to `engine.capacity` faces, given as (photo, number of its face)."""
+def make_masks(
+    engine: Engine, program: Program, batch: Sequence[tuple[PendingPhoto, int]]
+) -> Attacked:
+    """Makes the masks of up to `program.faces` faces, given as (photo, number of its face).
+
+    Args:
+      engine: with the parameters.
+      program: the engine's, for single faces or full batches.
+      batch: the faces.
+    """
     faces = [pending.faces[i] for pending, i in batch]
     made = engines.protect(
         engine,
+        program,
         [face.canvas for face in faces],
         [face.scale for face in faces],
         [pending.photo.colours for pending, _ in batch],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
 from tipim_jax.photos.files import PhotoError, read_photo, write_atomically
 from tipim_jax.photos.finish import Encoding, finish, left_alone
@@ -40,13 +41,15 @@ def protect_photos(
     overwrite: bool = False,
     largest_only: bool = False,
     pictures: bool = True,
+    asked: int | None = None,
     attacked: Callable[[Attacked], None] = lambda _: None,
 ) -> Iterator[PhotoResult]:
     """Protects photos, faces of different photos together in full batches.
 
     A photo that cannot be done becomes a `PhotoResult` with an error; the others go on. Every face
     draws from a key of its photo's pixels and the seed, so its mask does not depend on its neighbours
-    (unless γ > 0, which ties a batch together).
+    (unless γ > 0, which ties a batch together). The faces of very few photos are attacked one by one
+    (`Engine.alone`).
 
     Args:
       models: see `Models`.
@@ -56,19 +59,23 @@ def protect_photos(
       overwrite: replace files that exist.
       largest_only: protect the largest face of each photo only.
       pictures: put pictures of the faces in the results.
+      asked: how many photos were asked for, those done earlier among them; the jobs by default.
       attacked: called after every batch.
 
     Yields:
       A result per job, as they are finished, in order.
     """
-    size = models.engine.capacity
+    engine, photos = models.engine, len(jobs) if asked is None else asked
     waiting: deque[tuple[Job, PendingPhoto] | PhotoResult] = deque()
     queue: deque[tuple[PendingPhoto, int]] = deque()
 
+    def attack(program: Program, faces: deque[tuple[PendingPhoto, int]]) -> None:
+        batch = [faces.popleft() for _ in range(min(program.faces, len(faces)))]
+        attacked(make_masks(engine, program, batch))
+
     def finished(flush: bool) -> Iterator[PhotoResult]:
-        while queue and (flush or len(queue) >= size):
-            batch = [queue.popleft() for _ in range(min(size, len(queue)))]
-            attacked(make_masks(models.engine, batch))
+        while queue and (flush or len(queue) >= engine.capacity):
+            attack(engine.full(), queue)
         while waiting:
             first = waiting[0]
             if not isinstance(first, PhotoResult):
@@ -98,7 +105,11 @@ def protect_photos(
     for job in jobs:
         try:
             pending = detect(models.find, read_photo(job.source), largest_only=largest_only)
-            queue.extend((pending, i) for i in pending.large_enough)
+            faces = deque((pending, i) for i in pending.large_enough)
+            if engine.alone(len(faces), photos):
+                while faces:
+                    attack(engine.single(), faces)
+            queue.extend(faces)
             waiting.append((job, pending))
         except PhotoError as error:
             waiting.append(PhotoResult(job.source, error=str(error)))
