@@ -17,6 +17,7 @@ step of every search has the forward pass that gives the embedding; the table co
 | `shortlist(s, k)` | of `reach` over the pool in the first step, then of s with T = k | for large pools |
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -160,17 +161,22 @@ def first_order() -> Search:
     return _memoryless(choose)
 
 
-def reach(views: int = VIEWS, *, norm: str = "linf") -> Search:
+def reach(views: int = VIEWS, *, p: float = math.inf) -> Search:
     """The target whose loss the ε ball can lower most, to first order, over a few random views.
 
-    With v_t = −cotangent_t, the best value of v_t · f over the ball is, linearised at x,
-    `v_t · f(x) + Jᵀv_t · (x_r − x) + ‖ε Jᵀv_t‖₁` (dual norm; `rms radius · ‖ε Jᵀv_t‖₂` for ℓ2).
+    With v_t = −cotangent_t, the best value of v_t · f over the ball mean |u|^p ≤ 1, u the mask in units of ε,
+    is, linearised at x, `v_t · f(x) + Jᵀv_t · (x_r − x) + n^(1/p) ‖ε Jᵀv_t‖_q`, 1/p + 1/q = 1, with n the number
+    of values that have a budget: the dual norm.
+
+    Args:
+      views: random views.
+      p: of the ball (`balls`), at least 1; ∞ by default.
 
     Raises:
-      ValueError: for a norm other than "linf" and "l2".
+      ValueError: for a smaller p.
     """
-    if norm not in ("linf", "l2"):
-        raise ValueError(f"unknown norm {norm!r}: use 'linf' or 'l2'")
+    if not p >= 1:
+        raise ValueError(f"p is {p}; a ball has p of at least 1")
 
     def choose(context: Context) -> Choice:
         problem, image = context.problem, context.state.image
@@ -179,8 +185,7 @@ def reach(views: int = VIEWS, *, norm: str = "linf") -> Search:
         directions = -_cotangents(context, problem.targets)
 
         def gained(pulled: jax.Array) -> jax.Array:
-            budget = jnp.abs(pulled * problem.epsilon)
-            dual = jnp.sum(budget) if norm == "linf" else jnp.sqrt(image.size * jnp.sum(budget**2))
+            dual = _dual_norm(pulled * problem.epsilon, problem.epsilon, p)
             return dual + jnp.sum(pulled * (problem.image - image))
 
         def scores(key: jax.Array) -> jax.Array:
@@ -192,6 +197,21 @@ def reach(views: int = VIEWS, *, norm: str = "linf") -> Search:
         return _towards(context, jnp.argmax(gains))._replace(gains=gains)
 
     return _memoryless(choose)
+
+
+def _dual_norm(gradient: jax.Array, epsilon: jax.Array, p: float) -> jax.Array:
+    """The largest ⟨gradient, u⟩ over mean |u|^p ≤ 1 with u = 0 where epsilon is 0."""
+    size = jnp.abs(gradient)
+    if p == math.inf:
+        return jnp.sum(size)
+    count = jnp.sum(jnp.broadcast_to(epsilon > 0, gradient.shape))
+    largest = jnp.max(size)
+    if p == 1:
+        return count * largest
+    # Divided by the largest first: powers of small numbers would underflow.
+    shares = size / jnp.where(largest > 0, largest, 1)
+    q = p / (p - 1)
+    return largest * count ** (1 / p) * jnp.sum(shares**q) ** (1 / q)
 
 
 def _keep(context: Context) -> Choice:
@@ -296,6 +316,6 @@ def shortlist(search: Search, count: int, *, views: int = 1) -> Search:
     return Search(init, choose)
 
 
-def default() -> Search:
-    """The search of `tipim protect` and of every experiment that names none: reach, once."""
-    return first(reach())
+def default(p: float = math.inf) -> Search:
+    """The search of `tipim protect` and of every experiment that names none: reach of its ball, once."""
+    return first(reach(p=p))

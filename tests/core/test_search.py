@@ -139,15 +139,15 @@ def test_first_order_predicts_the_gains_of_small_steps(world):
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.15)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_reach_is_the_best_of_the_linearised_ball(world, norm):
+@pytest.mark.parametrize("p", [1, 2, 3, np.inf])
+def test_reach_is_the_best_of_the_linearised_ball(world, p):
     views = 3
-    random = diversity.resize_and_pad(0.6, 0.7) if norm == "linf" else diversity.none()
+    random = diversity.resize_and_pad(0.6, 0.7) if p == np.inf else diversity.none()
     method = tip_im(
         world.embed,
         MI,
         objective=Objective(attract=1.5, repel=0.5),
-        search=search.reach(views, norm=norm),
+        search=search.reach(views, p=p),
         diversity=random,
     )
     epsilon = np.random.default_rng(1).uniform(0, 12, (3, 8, 10, 1))
@@ -171,11 +171,15 @@ def test_reach_is_the_best_of_the_linearised_ball(world, norm):
             for target in world.targets:
                 v = -2 * (0.5 * np.asarray(problem.embedding[i]) - 1.5 * target)
                 slope = np.tensordot(v, jacobian, 1)
-                if norm == "linf":
+                if p == np.inf:
                     mask = budget * np.sign(slope)
-                else:  # along ε² slope, with rms(mask / ε) = 1
-                    mask = budget**2 * slope
-                    mask /= np.sqrt(np.mean((mask / budget) ** 2))
+                elif p == 1:  # all of it at the steepest value
+                    mask = budget * slope
+                    mask = np.where(np.abs(mask) == np.abs(mask).max(), np.sign(slope), 0)
+                    mask = mask * budget * slope.size
+                else:  # |u| ∝ |ε slope|^(q − 1), with mean |u|^p = 1
+                    u = np.sign(slope) * np.abs(budget * slope) ** (1 / (p - 1))
+                    mask = budget * u / np.mean(np.abs(u) ** p) ** (1 / p)
                 row.append(v @ f + np.sum(slope * (real + mask - x)))
             scores.append(row)
         expected = np.mean(scores, axis=0)
@@ -183,9 +187,9 @@ def test_reach_is_the_best_of_the_linearised_ball(world, norm):
         assert seen["target"][1, i] == np.argmax(expected)
 
 
-def test_reach_knows_two_norms():
-    with pytest.raises(ValueError, match="linf"):
-        search.reach(norm="l1")
+def test_reach_refuses_what_is_no_ball():
+    with pytest.raises(ValueError, match="at least 1"):
+        search.reach(p=0.5)
 
 
 T, V = 4, 3
