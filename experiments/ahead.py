@@ -189,7 +189,7 @@ def program(
     goals = targets.built_in().joined(names, weights)
     compiled = compilation.compiler(
         *(recognisers, weights, goals.shape, settings, mesh),
-        composed=partial(compilation.compose, chunk=attack.CHUNK),
+        composed=partial(compilation.compose, goal=settings.goal, chunk=attack.CHUNK),
         shard_params=shard_params,
     )
     made = compilation.full(compiled, settings, mesh, limit)

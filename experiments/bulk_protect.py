@@ -55,6 +55,9 @@ _SINK = flags.DEFINE_enum("sink", "folder", ["folder", "array_record"], "Kind of
 _WORKDIR = flags.DEFINE_string("workdir", "results/bulk", "Checkpoints and metrics; shared.")
 _SHARD_SIZE = flags.DEFINE_integer("shard_size", 64, "Photos published together.")
 _STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
+_GOAL = flags.DEFINE_enum(
+    "goal", None, presets.GOALS, "become where --targets are given, else hide."
+)
 _EPSILON = flags.DEFINE_float("epsilon", None, "Hard cap on the change of any pixel.")
 _STEPS = flags.DEFINE_integer("steps", None, "Iterations; of the preset by default.")
 _GAMMA = flags.DEFINE_float("gamma", 0.0, "Batch MMD; masks then depend on their batch.")
@@ -112,8 +115,9 @@ def asked() -> Ask:
         raise ValueError("--input and --out are needed; or try --quick")
     settings = presets.PRESETS[_STRENGTH.value]
     if _EPSILON.value is not None:
-        settings = presets.with_epsilon(settings, _EPSILON.value)
+        settings = settings._replace(epsilon=_EPSILON.value)
     settings = settings._replace(
+        goal=_GOAL.value or ("become" if _TARGETS.value else "hide"),
         steps=_STEPS.value or settings.steps,
         gamma=_GAMMA.value,
         seed=_SEED.value,

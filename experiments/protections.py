@@ -283,8 +283,7 @@ def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make
         masks = engine.protect(
             made,
             made.full(),
-            [face.canvas for face in found],
-            [face.scale for face in found],
+            found,
             [photo.colours for photo in photos],
             [batching.content_key(settings.seed, photo.pixels.tobytes()) for photo in photos],
         )

@@ -92,10 +92,14 @@ def tip_im(
 
             return embedding, pull
 
+        def inside(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
+            x = project(x, real, epsilon)
+            return x if problem.cap is None else linf_ball(x, real, problem.cap)
+
         def propose(gradient: jax.Array) -> tuple[jax.Array, Any]:
             move, new = stepping.update(gradient, state.updates, epsilon=problem.epsilon)
             image = state.image + problem.epsilon * move
-            image = in_colours(project, image, problem.image, problem.epsilon, problem.colours)
+            image = in_colours(inside, image, problem.image, problem.epsilon, problem.colours)
             return image, new
 
         embedding, pull = look(view_key)

@@ -103,7 +103,10 @@ def _protect_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", required=True, metavar="DIR", help="output folder; the inputs' tree is mirrored")
     add("--strength", choices=presets.PRESETS, default="medium")
-    add("--epsilon", type=float, help="hard cap on the change of any pixel, in levels of 255")
+    add("--goal", choices=presets.GOALS, help="hide, or become a target (become with --targets)")
+    add(
+        "--epsilon", type=float, help="hard cap on the change of any pixel before encoding (levels)"
+    )
     add("--steps", type=int, help="iterations (30)")
     add("--gamma", type=float, help="weight of the batch MMD, which makes masks more natural (0)")
     add("--targets", metavar="DIR_OR_NPZ", help="photos you may use as targets, or made targets")
@@ -122,10 +125,13 @@ def _protect_options(parser: argparse.ArgumentParser) -> None:
 def _settings(options: argparse.Namespace) -> presets.Settings:
     settings = presets.PRESETS[options.strength]
     if options.epsilon is not None:
-        settings = presets.with_epsilon(settings, options.epsilon)
+        settings = settings._replace(epsilon=options.epsilon)
+    goal = options.goal or ("become" if options.targets else "hide")
     given = {name: getattr(options, name) for name in GIVEN}
     return presets.check(
-        settings._replace(**{name: value for name, value in given.items() if value is not None})
+        settings._replace(
+            goal=goal, **{name: value for name, value in given.items() if value is not None}
+        )
     )
 
 

@@ -165,8 +165,8 @@ def reach(views: int = VIEWS, *, p: float = math.inf) -> Search:
     """The target whose loss the ε ball can lower most, to first order, over a few random views.
 
     With v_t = −cotangent_t, the best value of v_t · f over the ball mean |u|^p ≤ 1, u the mask in units of ε,
-    is, linearised at x, `v_t · f(x) + Jᵀv_t · (x_r − x) + n^(1/p) ‖ε Jᵀv_t‖_q`, 1/p + 1/q = 1, with n the number
-    of values that have a budget: the dual norm.
+    is, linearised at x, `v_t · f(x) + Jᵀv_t · (x_r − x) + n^(1/p) ‖ε Jᵀv_t‖_q`, 1/p + 1/q = 1, with n the
+    number of values that have a budget: the dual norm.
 
     Args:
       views: random views.

@@ -41,6 +41,7 @@ class Problem(NamedTuple):
       embedding: [D] its embedding f(x_r).
       targets: [T,D] embeddings of the allowed identities.
       epsilon: [] or [H,W,1] bound on the mask, pixel levels; a map makes the budget perceptual.
+      cap: [] hard bound on the mask at every value, pixel levels, or None where the ball is bound enough.
       carrier: [H,H] B, or None: recognisers see the mask m as B · m · Bᵀ, what is left of it after it
         was pasted at another resolution and cropped again (`photos.paste.round_trip`).
       colours: [C,C] orthogonal projection onto the colours that a mask may have, or None: all. On the line
@@ -51,6 +52,7 @@ class Problem(NamedTuple):
     embedding: jax.Array
     targets: jax.Array
     epsilon: jax.Array
+    cap: jax.Array | None = None
     carrier: jax.Array | None = None
     colours: jax.Array | None = None
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from tests.bulk import world
 from tipim_jax import batching
+from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import compilation, engine
+from tipim_jax.photos.faces import align
 
 COLLECTIVES = re.compile(
     r"all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter"
@@ -40,9 +42,10 @@ def on_four_with_shares(folder):
     devices = jax.local_devices()
     whole, shared = (world.small_engine(4, shard_params=sharded) for sharded in (False, True))
     rng = np.random.default_rng(0)
-    canvases = list(rng.integers(0, 256, (7, 160, 160, 3)).astype(np.float32))
+    photos = rng.integers(0, 256, (7, 160, 160, 3), np.uint8)
+    found = [align(photo, CANVAS_LANDMARKS, (40.0, 40.0, 80.0, 100.0)) for photo in photos]
     keys = list(jax.random.split(jax.random.key(1), 7))
-    faces = (canvases, [1.0] * 7, [np.eye(3, dtype=np.float32)] * 7, keys)
+    faces = (found, [np.eye(3, dtype=np.float32)] * 7, keys)
     masks = [engine.protect(used, used.full(), *faces).masks for used in (whole, shared)]
     assert np.abs(masks[0]).max() > 1
     np.testing.assert_array_equal(*masks)

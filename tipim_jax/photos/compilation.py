@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tipim_jax import attack, batching, diversity, ensemble, perceptual, search, updates
+from tipim_jax import attack, balls, batching, diversity, ensemble, perceptual, search, updates
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.objectives import Objective
 from tipim_jax.photos.paste import window
@@ -30,6 +30,10 @@ FACES = "faces"  # the mesh axis that the faces of a batch are spread over
 MOST_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results.md)
 MOST = 64  # the same elsewhere; photos in flight on a host grow with it
 SHARE = 0.8  # of a device's memory that the program may take
+
+# Of the ball: between ℓ2, which repaints brows and lips, and ℓ∞, which stains every pixel.
+NORM = 3.0
+CHROMA = 0.35  # a change of colour is seen sooner than one of lightness on skin
 
 T = TypeVar("T")
 
@@ -61,14 +65,29 @@ def dials(settings: Settings) -> Dials:
 Composed = Callable[[Embed, Dials], Attack]
 
 
-def compose(embed: Embed, dials: Dials, chunk: int | None = None) -> Attack:
-    """The attack of `tipim protect`: TIP-IM with reach search, random views; `chunk` as in `attack.tip_im`."""
+def compose(embed: Embed, dials: Dials, goal: str = "hide", chunk: int | None = None) -> Attack:
+    """The attack of `tipim protect`: steepest steps in an ℓ3 ball over many views (docs/method.md).
+
+    Args:
+      embed: the surrogates as one.
+      dials: see `Dials`.
+      goal: one of `presets.GOALS`.
+      chunk: as in `attack.tip_im`.
+    """
+    ball = balls.lp(NORM, balls.lightness_and_chroma(CHROMA))
+    hide = goal == "hide"
     return attack.tip_im(
         embed,
-        updates.mi_fgsm(dials.travel / dials.steps),
-        objective=Objective(repel=dials.repel),
-        search=search.default(),
-        diversity=diversity.chain(diversity.affine(), diversity.swapped_channels()),
+        updates.mi_fgsm(dials.travel / dials.steps, decay=0.0, direction=ball.direction),
+        project=ball.project,
+        objective=Objective(attract=0.0) if hide else Objective(repel=dials.repel),
+        search=search.fixed() if hide else search.default(NORM),
+        diversity=diversity.chain(
+            diversity.deformed(),
+            diversity.contrast(),
+            diversity.blurred(),
+            diversity.swapped_channels(),
+        ),
         chunk=chunk,
     )
 
@@ -154,7 +173,7 @@ def compiler(
     settings: Settings,
     mesh: Mesh,
     *,
-    composed: Composed = compose,
+    composed: Composed | None = None,
     shard_params: bool = False,
 ) -> Callable[[int], jax.stages.Compiled]:
     """What compiles the attack for a number of faces of each device; the devices need not be here.
@@ -166,9 +185,9 @@ def compiler(
       recognisers: the surrogates; of their parameters only shapes matter.
       weights: one each.
       targets: shape of their embeddings, joined as `ensemble.combine` joins them.
-      settings: γ of the attack.
+      settings: γ and goal of the attack.
       mesh: the devices along `FACES`.
-      composed: the attack.
+      composed: the attack; `compose` by default.
       shard_params: every device keeps only its share of the parameters and gathers a surrogate's whole when it
         is used: for surrogates too large to have on every device. The bytes stay the same.
     """
@@ -182,8 +201,10 @@ def compiler(
             r._replace(embed=_gathering(r.embed, shares)) for r, shares in zip(recognisers, lying)
         ]
     combined = ensemble.combine(recognisers, weights, in_turn=shard_params)
+    if composed is None:
+        composed = partial(compose, goal=settings.goal)
     everywhere, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P(FACES))
-    shardings = (lying, everywhere, everywhere, *[spread] * 5)
+    shardings = (lying, everywhere, everywhere, *[spread] * 6)
     run = jax.jit(
         jax.shard_map(
             partial(_masks, combined.embed, composed, settings.gamma),
@@ -201,6 +222,7 @@ def compiler(
             jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
             jax.ShapeDtypeStruct((count, size, size), jnp.float32),
             jax.ShapeDtypeStruct((count, 3, 3), jnp.float32),
+            jax.ShapeDtypeStruct((count, size, size, 1), jnp.float32),
             jax.eval_shape(lambda: jax.random.split(jax.random.key(0), count)),
             jax.ShapeDtypeStruct((count,), bool),
         )
@@ -274,6 +296,7 @@ def _masks(
     canvases: jax.Array,
     carriers: jax.Array,
     colours: jax.Array,
+    regions: jax.Array,
     keys: jax.Array,
     real: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
@@ -287,12 +310,15 @@ def _masks(
       dials: see `Dials`.
       canvases: [B,160,160,3], pixel levels.
       carriers, colours: [B,160,160] and [B,3,3], see `types.Problem`.
+      regions: [B,160,160,1], see `region.face_region`.
       keys: [B].
       real: [B] which faces are no padding.
     """
-    budget = budgets(canvases, dials.level, dials.epsilon, dials.exponent)
+    budget = budgets(canvases, regions, dials.level, dials.exponent)
     problem = attack.prepare(embed, params, canvases, targets, budget)
-    problem = problem._replace(carrier=carriers, colours=colours)
+    problem = problem._replace(
+        cap=jnp.broadcast_to(dials.epsilon, real.shape), carrier=carriers, colours=colours
+    )
     method = composed(embed, dials)
     state = attack.last(
         method,
@@ -307,10 +333,14 @@ def _masks(
     return state.image - problem.image, state.target
 
 
-def budgets(images: jax.Array, level: jax.Array, cap: jax.Array, exponent: jax.Array) -> jax.Array:
-    """[B,160,160,1] the most a mask may change each pixel of canvases [B,160,160,3]: perceptual
-    budgets that fade out at the border of the canvas as the pasted mask does."""
+def budgets(
+    images: jax.Array, regions: jax.Array, level: jax.Array, exponent: jax.Array
+) -> jax.Array:
+    """[B,160,160,1] the budget of every pixel of canvases [B,160,160,3]: perceptual within the regions
+    [B,160,160,1] of the faces, fading out at the border of the canvas as the pasted mask does."""
     fade = jnp.asarray(window((CANVAS_SIZE, CANVAS_SIZE)))[..., None]
-    return fade * jax.vmap(lambda image: perceptual.budget(image, level, cap, exponent=exponent))(
-        images
-    )
+
+    def budget(image: jax.Array, region: jax.Array) -> jax.Array:
+        return perceptual.budget(image, level, jnp.inf, exponent=exponent, region=fade * region)
+
+    return jax.vmap(budget)(images, regions)

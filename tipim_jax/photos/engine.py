@@ -16,7 +16,8 @@ from ports import zoo
 from tipim_jax import batching
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.photos import compilation, programs
-from tipim_jax.photos.compilation import FACES, Composed, Once, Program, compose, dials
+from tipim_jax.photos.compilation import FACES, Composed, Once, Program, dials
+from tipim_jax.photos.faces import Face
 from tipim_jax.photos.paste import round_trip
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.targets import Targets
@@ -51,7 +52,7 @@ class Engine(NamedTuple):
     Attributes:
       settings: what it was built for, with the precision that was chosen.
       surrogates: names of the recognisers that the masks are made on.
-      target_names: [T].
+      target_names: [T], empty for a goal without targets.
       targets: [T,D] embeddings, joined as the ensemble joins them.
       params: of the surrogates, on every device of the mesh.
       mesh: the devices, along `compilation.FACES`.
@@ -123,7 +124,8 @@ def build(
     """
     models = [zoo.fingerprint(name) for name in surrogates]
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
-    joined = targets.joined(surrogates, weights)
+    joined = _joined(surrogates, weights, targets, settings.goal)
+    names = targets.names if settings.goal == "become" else ()
     mesh = compilation.mesh_over(devices)
     settings = compilation.settled(settings, mesh)
     dtype = jnp.dtype(settings.precision)
@@ -156,7 +158,7 @@ def build(
     with ThreadPoolExecutor(1) as pool:
         making = pool.submit(likely)
         made = _engine(
-            *(surrogates, targets.names, joined, params(), settings, mesh, single, full),
+            *(surrogates, names, joined, params(), settings, mesh, single, full),
             shard_params=shard_params,
         )
         making.result()
@@ -171,7 +173,7 @@ def compiled(
     settings: Settings,
     devices: Sequence[jax.Device] | None = None,
     *,
-    composed: Composed = compose,
+    composed: Composed | None = None,
     shard_params: bool = False,
 ) -> Engine:
     """The engine of any recognisers; nothing is kept between runs.
@@ -206,6 +208,15 @@ def compiled(
         _program(anew, settings),
         shard_params=shard_params,
     )
+
+
+def _joined(
+    surrogates: Sequence[str], weights: Sequence[float], targets: Targets, goal: str
+) -> np.ndarray:
+    """[T,D] what the embeddings move towards; nothing in particular for a face that only hides."""
+    if goal == "hide":
+        return np.zeros((1, sum(zoo.find(name).features for name in surrogates)), np.float32)
+    return targets.joined(surrogates, weights)
 
 
 def _program(make: Callable[[Settings], jax.stages.Compiled], settings: Settings) -> Once[Program]:
@@ -246,7 +257,8 @@ def _program_name(
     shard_params: bool,
 ) -> str:
     """Under which a program is kept: whatever decides its code or its place."""
-    constant = (settings.gamma, settings.precision, settings.batch_size)  # the others are `Dials`
+    # The other settings are `Dials`.
+    constant = (settings.goal, settings.gamma, settings.precision, settings.batch_size)
     # Of several processes each has devices of its own, and a program belongs to its devices.
     used = [device.id for device in mesh.devices.flat]
     usable = compilation.usable(mesh)
@@ -262,8 +274,7 @@ def _carrier(scale: float) -> np.ndarray:
 def protect(
     engine: Engine,
     program: Program,
-    canvases: Sequence[np.ndarray],
-    scales: Sequence[float],
+    faces: Sequence[Face],
     colours: Sequence[np.ndarray],
     keys: Sequence[jax.Array],
 ) -> Masks:
@@ -272,23 +283,27 @@ def protect(
     Args:
       engine: from `build`.
       program: the engine's, for single faces or full batches.
-      canvases: n × [160,160,3], pixel levels.
-      scales: n × photo pixels per canvas pixel.
+      faces: n.
       colours: n × [3,3], see `types.Problem`.
       keys: n random keys.
     """
     started = time.perf_counter()
-    count = len(canvases)
-    padded, real = batching.pad(np.stack(canvases), program.faces)
+    count = len(faces)
+    padded, real = batching.pad(np.stack([face.canvas for face in faces]), program.faces)
     index = np.minimum(np.arange(program.faces), count - 1)
-    carriers = np.stack([_carrier(float(scales[i])) for i in index])
+    carriers = np.stack([_carrier(face.scale) for face in faces])[index]
+    regions = np.stack([face.region for face in faces])[index]
     spread = NamedSharding(engine.mesh, P(FACES))
     masks, targets = program.run(
         engine.params,
         engine.targets,
         dials(engine.settings),
         *jax.device_put(
-            (padded, carriers, np.stack(colours)[index], jnp.stack(list(keys))[index], real), spread
+            (
+                *(padded, carriers, np.stack(colours)[index], regions),
+                *(jnp.stack(list(keys))[index], real),
+            ),
+            spread,
         ),
     )
     masks, targets = np.asarray(masks)[:count], np.asarray(targets)[:count]

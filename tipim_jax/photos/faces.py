@@ -6,7 +6,8 @@ import numpy as np
 
 from ports import yunet
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
-from tipim_jax.photos.crops import crop
+from tipim_jax.photos.crops import apply, crop
+from tipim_jax.photos.region import face_region
 
 SMALLEST = 20  # pixels of the shorter side of a face's box; below it no recogniser sees anybody
 
@@ -30,6 +31,11 @@ class Face(NamedTuple):
     def scale(self) -> float:
         """Photo pixels per canvas pixel, to two digits (the resolution matters, not its noise)."""
         return round(float(np.hypot(*self.matrix[:, 0])), 2)
+
+    @property
+    def region(self) -> np.ndarray:
+        """[160,160,1] where on the canvas a mask may be, see `region.face_region`."""
+        return face_region(apply(invert(self.matrix), self.landmarks))
 
     @property
     def small(self) -> bool:

@@ -81,12 +81,11 @@ def make_masks(
     made = engines.protect(
         engine,
         program,
-        [face.canvas for face in faces],
-        [face.scale for face in faces],
+        faces,
         [pending.photo.colours for pending, _ in batch],
         [batching.digest_key(engine.settings.seed, pending.digest, i) for pending, i in batch],
     )
     for (pending, i), mask, target in zip(batch, made.masks, made.targets, strict=True):
         pending.masks[i] = FaceMask(mask, pending.faces[i].matrix)
-        pending.targets[i] = engine.target_names[int(target)]
+        pending.targets[i] = engine.target_names[int(target)] if engine.target_names else ""
     return Attacked(made.seconds, len(batch))

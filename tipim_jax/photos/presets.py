@@ -3,17 +3,21 @@
 import math
 from typing import NamedTuple
 
+from tipim_jax.errors import UserError
+
 
 class Settings(NamedTuple):
     """What decides the mask of a face, together with the surrogates and the targets.
 
     Attributes:
-      level: root mean square of the per-pixel budget over the canvas, pixel levels.
-      epsilon: hard cap on the mask at every pixel, pixel levels.
+      level: radius of the ball (`balls.lp`): root mean square of the per-pixel budget over the region of the
+        face, pixel levels.
+      epsilon: hard cap on the mask at every pixel before the file is encoded, pixel levels.
+      goal: one of `GOALS`: only not be recognised ("hide"), or be taken for a target ("become").
       exponent: how far the budget follows the local contrast (`perceptual.budget`), 0 for uniform.
       steps: iterations.
       travel: length of all steps together in units of the budget, so that each is travel / steps.
-      repel: weight of moving away from the source against moving towards the target.
+      repel: weight of moving away from the source against moving towards the target, of "become".
       gamma: weight of the batch MMD; results then depend on the other faces of the batch.
       seed: of all randomness.
       batch_size: faces that a device attacks at once; None for as many as pay and fit.
@@ -23,6 +27,7 @@ class Settings(NamedTuple):
 
     level: float
     epsilon: float
+    goal: str = "hide"
     exponent: float = 0.5
     steps: int = 30
     travel: float = 4.5
@@ -34,10 +39,11 @@ class Settings(NamedTuple):
 
 
 PRECISIONS = ("float32", "bfloat16")
+GOALS = ("hide", "become")
 PRESETS = {
-    "low": Settings(level=6.5, epsilon=10.0),
-    "medium": Settings(level=10.5, epsilon=17.0),
-    "high": Settings(level=14.0, epsilon=22.0),
+    "low": Settings(level=7.0, epsilon=40.0),
+    "medium": Settings(level=10.0, epsilon=56.0),
+    "high": Settings(level=13.5, epsilon=72.0),
 }
 
 
@@ -45,24 +51,21 @@ def check(settings: Settings) -> Settings:
     """The settings, if they make sense.
 
     Raises:
-      ValueError: one sentence about the first that does not.
+      UserError: one sentence about the first that does not.
     """
     s = settings
     if not (math.isfinite(s.epsilon) and 1 <= s.epsilon <= 255):
-        raise ValueError(
+        raise UserError(
             f"epsilon is {s.epsilon:g}; give pixel levels from 1 (the smallest change) to 255"
         )
+    if s.goal not in GOALS:
+        raise UserError(f"goal is {s.goal!r}; choose one of {', '.join(GOALS)}")
     if s.steps < 1:
-        raise ValueError(f"steps is {s.steps}; give at least 1")
+        raise UserError(f"steps is {s.steps}; give at least 1")
     if not (math.isfinite(s.gamma) and s.gamma >= 0):
-        raise ValueError(f"gamma is {s.gamma:g}; give 0 or more")
+        raise UserError(f"gamma is {s.gamma:g}; give 0 or more")
     if s.batch_size is not None and s.batch_size < 1:
-        raise ValueError(f"batch_size is {s.batch_size}; give at least 1")
+        raise UserError(f"batch_size is {s.batch_size}; give at least 1")
     if not 0 <= s.seed < 2**32:
-        raise ValueError(f"seed is {s.seed}; give a whole number from 0 to 4294967295")
+        raise UserError(f"seed is {s.seed}; give a whole number from 0 to 4294967295")
     return s
-
-
-def with_epsilon(settings: Settings, epsilon: float) -> Settings:
-    """The same settings under another cap; the budget's level follows it in proportion."""
-    return settings._replace(epsilon=epsilon, level=settings.level * epsilon / settings.epsilon)
