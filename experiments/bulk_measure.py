@@ -36,10 +36,10 @@ from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.compilation import Dials
-from tipim_jax.photos.faces import Face, align
+from tipim_jax.photos.faces import Face, Find, align
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.finish import Encoding
-from tipim_jax.photos.pending import Find, detect, make_masks
+from tipim_jax.photos.pending import detect, make_masks
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models
 from tipim_jax.types import Attack, Embed, Recogniser, l2_normalise

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments import cells, data, paper, protections
@@ -15,8 +14,7 @@ from experiments.protections import Subjects
 from experiments.runs import Run
 from ports import zoo
 from tipim_jax import metrics
-from tipim_jax.ensemble import on_canvas
-from tipim_jax.photos.verify import Verifier, embed_canvases
+from tipim_jax.photos.verify import Verifier, embed_canvases, from_recogniser
 
 FARS = (1e-1, 1e-2, 1e-3)
 
@@ -133,11 +131,7 @@ def scene(manifest: Manifest, framing: Framing, models: Sequence[str], cache: Pa
     paths = tuple(dict.fromkeys([*manifest.photos, *manifest.others.values(), *tests]))
     people = tuple(map(manifest.person, paths))
     faces = data.faces(data.Labelled(paths, people), cache, framing.kind, framing.canvas)
-    judges = []
-    for model in models:
-        recogniser = framing.frame(zoo.load(model))
-        embed = jax.jit(jax.vmap(on_canvas(recogniser), (None, 0)))
-        judges.append(Verifier(model, embed, recogniser.params, float("nan")))
+    judges = [from_recogniser(framing.frame(zoo.load(model))) for model in models]
     embedded = {judge.name: embed_canvases(judge, faces.canvases) for judge in judges}
     return Scene(manifest, framing, faces, tuple(judges), embedded)
 

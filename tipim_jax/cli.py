@@ -14,10 +14,11 @@ import jax
 from tqdm import tqdm
 
 from ports import fetch, published, register, yunet, zoo
+from tipim_jax.commands import verify as verify_command
 from tipim_jax.photos import engine, presets, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
-from tipim_jax.photos.files import PhotoError, check_quality, read_photo
+from tipim_jax.photos.files import PhotoError, check_quality
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import discover, prepare_output
 from tipim_jax.photos.protect import Models, protect_photos, versions
@@ -66,10 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _protect_options(demo)
     demo.set_defaults(run=lambda options: _protect(options, demo_photos()), pictures=True)
 
-    check = commands.add_parser("verify", help="compare the faces of two photos")
-    check.add_argument("a", metavar="A")
-    check.add_argument("b", metavar="B")
-    check.set_defaults(run=_verify)
+    verify_command.add(commands)
 
     models = commands.add_parser("models", help="list the recognisers, or fetch one")
     models.set_defaults(run=_models)
@@ -211,29 +209,6 @@ def _targets(options: argparse.Namespace, detector, surrogates: Sequence[str]) -
     if not path.exists():
         raise ValueError(f"{path} does not exist; --targets takes a folder or an .npz file")
     return targets.load(path)
-
-
-def _verify(options: argparse.Namespace) -> int:
-    detector = yunet.load()
-    a, b = (_best_face(detector, path) for path in (options.a, options.b))
-    rows = [("recogniser", "cosine", "threshold", "verdict")]
-    for verifier in verify.verifiers():
-        cosine = float(verify.cosines(verifier, [a], [b])[0])
-        verdict = "same person" if cosine > verifier.threshold else "different people"
-        rows.append((verifier.name, f"{cosine:.3f}", f"{verifier.threshold:.3f}", verdict))
-    print("\n".join(report.aligned(rows, right=(1, 2))))
-    return DONE
-
-
-def _best_face(detector, path: str) -> find_faces.Face:
-    found = find_faces.find(detector, read_photo(path).pixels)
-    if not found:
-        raise PhotoError(f"{path} shows no face; give a photo that does")
-    if found[0].small:
-        raise PhotoError(
-            f"the face in {path} is smaller than {find_faces.SMALLEST} pixels; give a larger photo"
-        )
-    return found[0]
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Several recognisers, each with its own framing and weight, as one embedding of the canvas."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -20,11 +21,23 @@ class Ensemble(NamedTuple):
 
 
 def on_canvas(recogniser: Recogniser, size: int = geometry.CANVAS_SIZE) -> Embed:
-    """The recogniser's embedding of an aligned canvas: (params, [size,size,3]) -> [D]."""
+    """The recogniser's embedding of an aligned canvas: (params, [size,size,3]) -> [D].
+
+    It is one function for all recognisers of the same network and framing, so that what was compiled for
+    a model serves whenever the model is loaded again, and it holds no parameters.
+    """
+    template = tuple(map(tuple, np.asarray(recogniser.landmarks, np.float64).tolist()))
+    return _on_canvas(recogniser.embed, template, recogniser.size, size)
+
+
+@lru_cache(maxsize=64)
+def _on_canvas(
+    embed: Embed, template: tuple[tuple[float, ...], ...], crop_size: tuple[int, int], size: int
+) -> Embed:
     crop = geometry.crop_between(
-        geometry.CANVAS_LANDMARKS, recogniser.landmarks, recogniser.size, (size, size)
+        geometry.CANVAS_LANDMARKS, np.array(template), crop_size, (size, size)
     )
-    return lambda params, canvas: recogniser.embed(params, crop(canvas))
+    return lambda params, canvas: embed(params, crop(canvas))
 
 
 def combine(

@@ -25,7 +25,6 @@ from tipim_jax.bulk.ledger import Results
 from tipim_jax.bulk.pipeline import Threads, Worker
 from tipim_jax.bulk.rows import Constants
 from tipim_jax.bulk.telemetry import Meter
-from tipim_jax.ensemble import on_canvas
 from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import engine, verify
 from tipim_jax.photos.compilation import Dials
@@ -93,8 +92,7 @@ def light(embed: Embed, dials: Dials) -> Attack:
 
 @cache
 def judge() -> verify.Verifier:
-    one = recogniser()
-    return verify.Verifier(one.name, verify._batched(on_canvas(one)), one.params, 0.5)
+    return verify.from_recogniser(recogniser(), 0.5)
 
 
 def models(devices: int = 1, judged: bool = True) -> Models:

@@ -63,6 +63,14 @@ def test_a_member_sees_its_own_crop(members, canvases):
     )
 
 
+def test_a_network_and_its_framing_are_one_function_whatever_the_parameters(members):
+    square, narrow, _ = members
+    again = square._replace(params=square.params + 1, landmarks=square.landmarks.copy())
+    assert ensemble.on_canvas(again) is ensemble.on_canvas(square)
+    assert ensemble.on_canvas(narrow) is not ensemble.on_canvas(square)
+    assert ensemble.on_canvas(square, 112) is not ensemble.on_canvas(square)
+
+
 def test_refusals(members):
     with pytest.raises(ValueError, match="at least one"):
         ensemble.combine([])

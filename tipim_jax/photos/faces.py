@@ -1,5 +1,7 @@
 """The faces of a photo, aligned on the canvas that masks are made on."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +42,46 @@ class Face(NamedTuple):
     @property
     def small(self) -> bool:
         return min(self.box[2:]) < SMALLEST
+
+
+Find = Callable[[np.ndarray], list[Face]]  # photo [H,W,3] uint8 -> its faces, the largest first
+
+
+class Located(NamedTuple):
+    """A face as people find it in a photo.
+
+    Attributes:
+      number: from 1, the largest face first.
+      place: which ninth of the photo its middle lies in: "left", "top right", "centre".
+      face: the face.
+    """
+
+    number: int
+    place: str
+    face: Face
+
+    def __str__(self) -> str:
+        return f"face {self.number} ({self.place})"
+
+
+def located(faces: Sequence[Face], shape: tuple[int, ...]) -> tuple[Located, ...]:
+    """Faces in the order given, with their number and place in a photo of `shape` (height, width, …)."""
+    return tuple(Located(i, _place(face.box, shape), face) for i, face in enumerate(faces, 1))
+
+
+def _place(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> str:
+    left, top, width, height = box
+    row, column = (
+        min(max(int(3 * middle / length), 0), 2)
+        for middle, length in ((top + height / 2, shape[0]), (left + width / 2, shape[1]))
+    )
+    words = (("top", "", "bottom")[row], ("left", "", "right")[column])
+    return " ".join(word for word in words if word) or "centre"
+
+
+def finder() -> Find:
+    """Loads the face detector."""
+    return partial(find, yunet.load())
 
 
 def find(detector: Any, pixels: np.ndarray) -> list[Face]:

@@ -7,10 +7,10 @@ import numpy as np
 
 from tipim_jax import metrics
 from tipim_jax.photos import faces as find_faces
-from tipim_jax.photos.faces import Face
+from tipim_jax.photos.faces import Face, Find
 from tipim_jax.photos.files import decode, encode
 from tipim_jax.photos.paste import paste
-from tipim_jax.photos.pending import Find, PendingPhoto
+from tipim_jax.photos.pending import PendingPhoto
 from tipim_jax.photos.report import face_pictures
 from tipim_jax.photos.results import FaceResult, Match
 from tipim_jax.photos.verify import Verifier, embeddings

@@ -1,6 +1,6 @@
 """A photo between detection and its masks, which come with the batches that its faces are in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,11 +9,9 @@ from tipim_jax import batching
 from tipim_jax.photos import engine as engines
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
-from tipim_jax.photos.faces import Face
+from tipim_jax.photos.faces import Face, Find
 from tipim_jax.photos.files import Photo
 from tipim_jax.photos.paste import FaceMask
-
-Find = Callable[[np.ndarray], list[Face]]
 
 
 class PendingPhoto(NamedTuple):

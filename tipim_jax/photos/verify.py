@@ -1,7 +1,9 @@
-"""What recognisers say of two faces, in files as they lie on disk."""
+"""What recognisers say of faces: their embeddings, and whether two photos show the same person."""
 
 import math
-from collections.abc import Sequence
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,8 +13,13 @@ import numpy as np
 
 from ports import zoo
 from tipim_jax.ensemble import on_canvas
-from tipim_jax.photos.faces import Face
-from tipim_jax.types import Embed, PyTree
+from tipim_jax.errors import UserError
+from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.faces import Face, Find, Located
+from tipim_jax.photos.files import read_photo
+from tipim_jax.types import Embed, PyTree, Recogniser
+
+Image = str | os.PathLike[str] | np.ndarray  # a file, or [H,W,3] uint8 RGB, upright
 
 _BATCH = 4  # canvases embedded at once: one compiled shape for photos with any number of faces
 
@@ -34,13 +41,14 @@ class Verifier(NamedTuple):
 
 
 def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
-    """The recognisers that can be loaded here and have been calibrated.
+    """Loads the recognisers that are here and have been calibrated.
 
     Args:
       names: these only; all that are available by default.
 
     Raises:
-      ValueError: a named model is unknown, absent or not calibrated.
+      UserError: a named model is not calibrated.
+      ValueError: a named model is unknown or absent.
     """
     if names is None:
         names = [card.name for card in zoo.available() if not card.missing]
@@ -48,7 +56,7 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
     found = [load(name) for name in names]
     for verifier in found:
         if math.isnan(verifier.threshold):
-            raise ValueError(
+            raise UserError(
                 f"{verifier.name} has no threshold yet; measure it with "
                 f"`python -m experiments.calibrate --models={verifier.name}`"
             )
@@ -56,15 +64,19 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
 
 
 def load(name: str, dtype: Any = jnp.float32) -> Verifier:
-    """One recogniser, computing in `dtype`; its threshold is NaN if it has not been calibrated.
+    """Loads one recogniser, computing in `dtype`; its threshold is NaN if it has not been calibrated.
 
     Raises:
       ValueError: it is unknown or absent.
     """
-    recogniser = zoo.load(name, dtype)
     calibration = zoo.thresholds(name)
     threshold = calibration["far_1e-3"] if calibration else math.nan
-    return Verifier(name, _batched(on_canvas(recogniser)), recogniser.params, threshold)
+    return from_recogniser(zoo.load(name, dtype), threshold)
+
+
+def from_recogniser(recogniser: Recogniser, threshold: float = math.nan) -> Verifier:
+    """Makes a verifier of a recogniser; those of one network and framing share what is compiled."""
+    return Verifier(recogniser.name, _batched(on_canvas(recogniser)), recogniser.params, threshold)
 
 
 @lru_cache(maxsize=64)
@@ -73,7 +85,7 @@ def _batched(embed: Embed) -> Any:
 
 
 def embed_canvases(verifier: Verifier, canvases: np.ndarray) -> np.ndarray:
-    """[N,160,160,3] -> [N,D], a few at a time in one compiled shape."""
+    """Embeds [N,160,160,3] -> [N,D], a few at a time in one compiled shape."""
     count = len(canvases)
     padded = np.concatenate([canvases, np.repeat(canvases[-1:], -count % _BATCH, axis=0)])
     parts = [
@@ -84,10 +96,135 @@ def embed_canvases(verifier: Verifier, canvases: np.ndarray) -> np.ndarray:
 
 
 def embeddings(verifier: Verifier, faces: Sequence[Face]) -> np.ndarray:
-    """[N,D] embeddings of faces."""
+    """Embeds faces: [N,D]."""
     return embed_canvases(verifier, np.stack([face.canvas for face in faces]))
 
 
-def cosines(verifier: Verifier, a: Sequence[Face], b: Sequence[Face]) -> np.ndarray:
-    """[N] cosine of each pair of faces."""
-    return np.sum(embeddings(verifier, a) * embeddings(verifier, b), axis=1)
+def ready(judges: Sequence[Verifier] | None) -> Sequence[Verifier]:
+    """The recognisers given, or all that are here.
+
+    Raises:
+      UserError: there is none.
+    """
+    judges = verifiers() if judges is None else judges
+    if not judges:
+        raise UserError(
+            'no calibrated recogniser is here to ask; run `pip install "tipim-jax[models]"`'
+        )
+    return judges
+
+
+def pixels(image: Image) -> np.ndarray:
+    """[H,W,3] uint8 of a photo given as a file or as these very pixels.
+
+    Raises:
+      PhotoError: the file cannot be read.
+    """
+    return image if isinstance(image, np.ndarray) else read_photo(image).pixels
+
+
+def closeness(cosine: float, threshold: float) -> float:
+    """A cosine on a scale that recognisers share: 1 for equal faces, 0 at the threshold."""
+    return (cosine - threshold) / (1 - threshold)
+
+
+class Opinion(NamedTuple):
+    """What one recogniser says of two faces.
+
+    Attributes:
+      cosine: of their embeddings.
+      threshold: above it they are the same person.
+    """
+
+    cosine: float
+    threshold: float
+
+    @property
+    def same(self) -> bool:
+        return self.cosine > self.threshold
+
+
+class Pair(NamedTuple):
+    """A face of one photo and a face of another.
+
+    Attributes:
+      a, b: the faces.
+      opinions: recogniser -> `Opinion`.
+    """
+
+    a: Located
+    b: Located
+    opinions: Mapping[str, Opinion]
+
+    @property
+    def votes(self) -> int:
+        """How many recognisers say "same person"."""
+        return sum(opinion.same for opinion in self.opinions.values())
+
+    @property
+    def same(self) -> bool:
+        """Whether more than half of the recognisers say "same person"; a tie is not enough."""
+        return 2 * self.votes > len(self.opinions)
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """What pairs are ordered by: votes, then the sum of the closenesses."""
+        return self.votes, sum(closeness(*said) for said in self.opinions.values())
+
+
+class Verification(NamedTuple):
+    """Two photos compared.
+
+    Attributes:
+      a, b: all faces of either, the largest first.
+      pairs: every face of one with every face of the other, the best pair first. Faces too small to
+        recognise are left out.
+    """
+
+    a: tuple[Located, ...]
+    b: tuple[Located, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether the photos have a person in common."""
+        return self.pairs[0].same
+
+
+def verify(
+    a: Image, b: Image, *, find: Find | None = None, judges: Sequence[Verifier] | None = None
+) -> Verification:
+    """Compares every face of one photo with every face of another.
+
+    Args:
+      a, b: the photos.
+      find: finds faces; YuNet by default.
+      judges: the recognisers asked; all that are here and calibrated by default.
+
+    Raises:
+      UserError: a photo cannot be read or shows no face large enough, or there is no recogniser.
+    """
+    find = find or find_faces.finder()
+    all_a, all_b = _faces(a, "the first photo", find), _faces(b, "the second photo", find)
+    large_a, large_b = ([one for one in some if not one.face.small] for some in (all_a, all_b))
+    opinions: dict[tuple[int, int], dict[str, Opinion]] = defaultdict(dict)
+    for judge in ready(judges):
+        embedded = embeddings(judge, [one.face for one in (*large_a, *large_b)])
+        cosines = embedded[: len(large_a)] @ embedded[len(large_a) :].T
+        for (i, j), cosine in np.ndenumerate(cosines):
+            opinions[i, j][judge.name] = Opinion(float(cosine), judge.threshold)
+    pairs = [Pair(large_a[i], large_b[j], said) for (i, j), said in opinions.items()]
+    return Verification(all_a, all_b, tuple(sorted(pairs, key=lambda p: p.rank, reverse=True)))
+
+
+def _faces(image: Image, name: str, find: Find) -> tuple[Located, ...]:
+    name = name if isinstance(image, np.ndarray) else str(image)
+    shown = pixels(image)
+    found = find_faces.located(find(shown), shown.shape)
+    if not found:
+        raise UserError(f"{name} shows no face; give a photo that does")
+    if found[0].face.small:
+        raise UserError(
+            f"every face in {name} is smaller than {find_faces.SMALLEST} pixels; give a larger photo"
+        )
+    return found

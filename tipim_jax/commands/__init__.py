@@ -1,0 +1,1 @@
+"""The commands of `tipim`, one module each: its options and what it prints."""
