@@ -30,13 +30,13 @@ setup(
         "tensorflow-datasets>=4.9.8",
         "orbax-checkpoint>=0.11.25",
         "absl-py>=2.1",
-        "pillow>=11",
+        "pillow>=11.3",  # AVIF
+        "pillow-heif>=0.20",
         "tqdm>=4.66",
     ],
     extras_require={
         "models": MODELS,
         "readers": ["safetensors>=0.5", "tflite>=2.18"],
-        "heic": ["pillow-heif>=0.20"],
         "plots": PLOTS,
         "tensorboard": ["tensorboardX>=2.6"],
         "bulk": BULK,
@@ -55,7 +55,6 @@ setup(
             "scikit-learn>=1.6",
             "safetensors>=0.5",
             "tflite>=2.18",
-            "pillow-heif>=0.20",
             "ruff>=0.12",
             "mypy>=1.16",
         ],

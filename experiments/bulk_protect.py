@@ -43,8 +43,8 @@ from tipim_jax.bulk.sources import Source
 from tipim_jax.bulk.storage import Folder
 from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
-from tipim_jax.photos.files import check_quality
 from tipim_jax.photos.finish import Encoding
+from tipim_jax.photos.formats import check_quality
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models, versions
 

@@ -15,11 +15,12 @@ from tqdm import tqdm
 from ports import yunet
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import Face, find
-from tipim_jax.photos.files import FORMATS, PhotoError, read_photo
+from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.folders import photos_below
+from tipim_jax.photos.formats import is_photo
+from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.verify import Verifier, embed_canvases
 
-_SUFFIXES = {suffix for format in FORMATS.values() for suffix in format.suffixes}
 SINGLE = ("probes", "target_images")  # parts of a manifest with one photo a person
 
 
@@ -132,7 +133,7 @@ def digest(path: Path) -> str:
 
 def photos_of(folder: Path) -> list[Path]:
     """The photos directly in a folder, by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
+    return sorted(p for p in folder.iterdir() if is_photo(p))
 
 
 def photo_folder(data_dir: Path, cache: Path) -> Path:

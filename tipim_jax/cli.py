@@ -18,9 +18,10 @@ from tipim_jax.commands import verify as verify_command
 from tipim_jax.photos import engine, presets, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
-from tipim_jax.photos.files import PhotoError, check_quality
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import discover, prepare_output
+from tipim_jax.photos.formats import check_quality
+from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.protect import Models, protect_photos, versions
 from tipim_jax.photos.results import PhotoResult, RunResult, Timings
 
@@ -113,7 +114,7 @@ def _protect_options(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=int, help="faces attacked at once (as many as pay and fit)")
     add("--precision", choices=presets.PRECISIONS, help="of the surrogates (float32 on CPUs)")
     add("--largest_only", action="store_true", help="protect the largest face of a photo only")
-    add("--format", help="jpg, png, webp, tiff, bmp or heic; each photo's own by default")
+    add("--format", help="jpg, png, webp, avif, heic, tiff or bmp; each photo's own by default")
     add("--quality", type=int, default=95, help="of lossy formats, 1 to 100 (95)")
     add("--keep_metadata", action="store_true", help="keep EXIF with its location, XMP, comments")
     add("--pictures", action="store_true", help="write before | after | mask×8 pictures of faces")

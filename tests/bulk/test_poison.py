@@ -13,7 +13,9 @@ import pytest
 
 from tests.bulk import world
 from tipim_jax.bulk import pipeline, retry, storage, summary
-from tipim_jax.photos.files import PhotoError, decode
+from tipim_jax.photos.compilation import Once
+from tipim_jax.photos.decode import decode
+from tipim_jax.photos.photo import PhotoError
 
 # name -> (content made of a good PNG and a good JPEG, the reason that the row must give)
 POISON = {
@@ -183,11 +185,12 @@ def test_a_fault_on_one_photo_is_that_photo_s_alone(undisturbed, tmp_path, caplo
 
 
 def test_a_device_that_fails_is_no_photo_s_fault(undisturbed, tmp_path):
-    def program(*_):
+    def lost(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is lost")
 
     models = world.models()
-    models = models._replace(engine=models.engine._replace(program=program))
+    program = models.engine.full()._replace(run=lost)
+    models = models._replace(engine=models.engine._replace(full=Once(lambda: program)))
     with pytest.raises(jax.errors.JaxRuntimeError, match="the device is lost"):
         world.run(undisturbed.photos, tmp_path / "out", tmp_path / "work", models=models)
     assert not rows_with(tmp_path / "out", "quarantined")

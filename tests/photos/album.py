@@ -21,7 +21,7 @@ BAD = {
     "bad/half.png": r"is damaged or cut short",
     "bad/nobody.png": r": no face was found; nothing to protect$",
     "bad/small.png": r": every face is too small; nothing to protect$",
-    "bad/text.jpg": r"is not a JPEG, PNG, WebP, TIFF, BMP or HEIC photo, whatever its name$",
+    "bad/text.jpg": r"is not a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF photo, whatever its name$",
     "bad/vast.png": r": no face was found; nothing to protect$",
     "bad/over.png": r"has 130 megapixels \(13000×10000\), more than the 120",
 }

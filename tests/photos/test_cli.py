@@ -53,7 +53,7 @@ OPTIONS = {
     "--seed=-1": r"seed is -1; give a whole number from 0 to",
     "--quality=0": r"quality is 0; give a number from 1 to 100",
     "--quality=101": r"quality is 101; give a number from 1 to 100",
-    "--format=gif": r"format 'gif' is unknown; choose one of bmp, heic, jpg, png, tiff?, webp",
+    "--format=gif": r"format 'gif' is only read; choose one of avif, bmp, heic, jpg, png, tiff?, webp",
     "--strength=extreme": r"argument --strength: invalid choice: 'extreme' \(choose from",
     "--surrogates=arcface": r"there is no model 'arcface'; known: sface, dlib",
     "--surrogates=sface,,dlib": r"there is no model ''; known: sface",
@@ -91,8 +91,8 @@ def test_bad_commands(tipim, arguments, message):
     [
         (lambda root: root / "nowhere.jpg", r"nowhere.jpg does not exist$"),
         (lambda root: root / "no\nwhere.jpg", r"no\?where.jpg does not exist$"),
-        (lambda root: _folder(root / "empty"), r"empty holds no photo \(.bmp, "),
-        (lambda root: _folder(root / "texts", "a.txt"), r"texts holds no photo \(.bmp, "),
+        (lambda root: _folder(root / "empty"), r"empty holds no photo \(JPEG, "),
+        (lambda root: _folder(root / "texts", "a.txt"), r"texts holds no photo \(JPEG, "),
     ],
 )
 def test_nothing_to_do(tipim, tmp_path, make, message):
@@ -114,7 +114,7 @@ def test_when_no_photo_can_be_done_the_exit_code_says_so(tipim, photo, two_targe
     assert code == 2
     assert (
         err
-        == f"tipim: {text} is not a JPEG, PNG, WebP, TIFF, BMP or HEIC photo, whatever its name\n"
+        == f"tipim: {text} is not a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF photo, whatever its name\n"
     )
     assert "1 photo, 0 faces; 1 photo not done." in told
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json"]
@@ -319,7 +319,7 @@ def test_the_installed_command(album, photo, two_targets, cache, tmp_path):
         [command, *arguments], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stderr == (
-        f"tipim: {photo.parent / 'text.jpg'} is not a JPEG, PNG, WebP, TIFF, BMP or HEIC photo, "
+        f"tipim: {photo.parent / 'text.jpg'} is not a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF photo, "
         "whatever its name\n"
     )
     assert done.returncode == 1

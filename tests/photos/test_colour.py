@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tipim_jax.photos import colour, demo
-from tipim_jax.photos.files import decode
+from tipim_jax.photos.decode import decode
 
 DEMO = sorted(demo.demo_photos())
 # What becomes of a level n in 0–1: (red, green, blue).

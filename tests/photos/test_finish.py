@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.photos.decode import decode
 from tipim_jax.photos.faces import align
-from tipim_jax.photos.files import decode
 from tipim_jax.photos.finish import Encoding, finish, left_alone
 from tipim_jax.photos.paste import FaceMask
 from tipim_jax.photos.pending import PendingPhoto, detect

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tipim_jax.photos.files import PhotoError
 from tipim_jax.photos.folders import discover, output_names, prepare_output
+from tipim_jax.photos.photo import PhotoError
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -64,7 +64,7 @@ def test_bad_inputs_are_problems_and_the_others_are_done(tmp_path):
     assert outputs(found) == ["in/a.jpg"]
     messages = [message for _, message in found.problems]
     assert messages[0].endswith("none does not exist")
-    assert "empty holds no photo (.bmp," in messages[1]
+    assert "empty holds no photo (JPEG," in messages[1]
     assert "text holds no photo" in messages[2]
     with pytest.raises(PhotoError, match="no photo or folder is given"):
         discover([], tmp_path / "out")
@@ -140,10 +140,12 @@ def test_a_format_sets_the_suffix(tmp_path):
     assert outputs(found) == [
         "a.png", "b.heic.png", "b.tif.png", "c.bmp.png", "c.png", "d.png"
     ]  # fmt: skip
+    gifs = tree(tmp_path / "gifs", "a.gif", "b.gif", "b.png")
+    assert outputs(discover([gifs], tmp_path / "out")) == ["a.png", "b.gif.png", "b.png"]
     jpg = discover([photos], tmp_path / "out", format="jpeg")
     assert outputs(jpg)[0] == "a.jpeg"
     assert outputs(jpg)[-1] == "d.JPG"
-    with pytest.raises(PhotoError, match="unknown"):
+    with pytest.raises(PhotoError, match="only read"):
         discover([photos], tmp_path / "out", format="gif")
 
 

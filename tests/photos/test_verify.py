@@ -83,7 +83,7 @@ def test_a_group_and_its_crop_have_a_person_in_common(tipim, photos):
     [
         ("nowhere.jpg", "nowhere.jpg does not exist"),
         ("", " is a folder, not a photo"),
-        ("text.jpg", "text.jpg is not a JPEG, PNG, WebP, TIFF, BMP or HEIC photo"),
+        ("text.jpg", "text.jpg is not a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF photo"),
         ("nobody.png", "nobody.png shows no face; give a photo that does"),
         ("small.png", "every face in {}/small.png is smaller than 20 pixels; give a larger photo"),
     ],

@@ -23,9 +23,11 @@ from tipim_jax.bulk.rows import NO_FACE, QUARANTINED
 from tipim_jax.bulk.shards import Assignment
 from tipim_jax.bulk.sources import Source, output_name
 from tipim_jax.bulk.telemetry import Meter
-from tipim_jax.photos.files import FORMATS, PhotoError, decode
+from tipim_jax.photos.decode import decode
 from tipim_jax.photos.finish import Encoding, finish
+from tipim_jax.photos.formats import FORMATS, is_photo
 from tipim_jax.photos.pending import PendingPhoto, detect, make_masks
+from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.protect import Models
 
 _log = logging.getLogger(__name__)
@@ -307,7 +309,7 @@ class _Run:
             self._quarantine(item, _log_fault(item.number, item.name, error))
             return
         output = output_name(item.name, worker.encoding.format)
-        if not any(output.lower().endswith(s) for f in FORMATS.values() for s in f.suffixes):
+        if not is_photo(output):
             output += FORMATS[pending.photo.format].suffixes[0]  # a record has no name of its own
         staged = self.ledger.stage(item.number, output, done.data)
         self._settle(item.number, rows.saved_row(item.name, output, done.faces), staged)

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from tipim_jax.bulk import storage
 from tipim_jax.bulk.storage import Folder
-from tipim_jax.photos.files import FORMATS, PhotoError, format_named
+from tipim_jax.photos.formats import is_photo, other_suffix
+from tipim_jax.photos.photo import PhotoError
 
 MAX_BYTES = 512 * 2**20  # of an encoded photo; more is no photo
 LIST = "work.parquet"
 COLUMN = "photo"  # of a list of paths
 _GROUP = 65_536  # paths kept in memory by a reader of the list
-_SUFFIXES = {suffix for format in FORMATS.values() for suffix in format.suffixes}
 
 
 class Source(NamedTuple):
@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 def list_photos(folder: Folder) -> list[str]:
     """The files with a photo's suffix below a folder, sorted, relative to it."""
-    return sorted(name for name in storage.list_files(folder) if _suffix(name) in _SUFFIXES)
+    return sorted(name for name in storage.list_files(folder) if is_photo(name))
 
 
 def read_manifest(manifest: bytes, name: str) -> list[str]:
@@ -66,14 +66,7 @@ def read_manifest(manifest: bytes, name: str) -> list[str]:
 
 def output_name(name: str, format: str | None) -> str:
     """Where a photo goes, relative to the output: a format adds its suffix where it is another."""
-    if format is None:
-        return name
-    suffixes = FORMATS[format_named(format)].suffixes
-    return name if _suffix(name) in suffixes else name + suffixes[0]
-
-
-def _suffix(name: str) -> str:
-    return "." + name.rsplit(".", 1)[-1].lower() if "." in name.rsplit("/", 1)[-1] else ""
+    return name + (other_suffix(name, format) or "")
 
 
 def freeze(out: Folder, paths: Iterable[str], format: str | None) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 
 from tipim_jax import metrics
 from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos.decode import decode
+from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import Face, Find
-from tipim_jax.photos.files import decode, encode
 from tipim_jax.photos.paste import paste
 from tipim_jax.photos.pending import PendingPhoto
 from tipim_jax.photos.report import face_pictures

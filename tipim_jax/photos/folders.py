@@ -10,9 +10,8 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tipim_jax.photos.files import FORMATS, PhotoError, format_named
-
-_SUFFIXES = {suffix for format in FORMATS.values() for suffix in format.suffixes}
+from tipim_jax.photos.formats import is_photo, known, other_suffix
+from tipim_jax.photos.photo import PhotoError
 
 
 class Job(NamedTuple):
@@ -82,7 +81,7 @@ def discover(
                 problems.append((path, f"{error.filename} cannot be read ({error.strerror})"))
                 continue
             if not files:
-                problems.append((path, f"{path} holds no photo ({', '.join(sorted(_SUFFIXES))})"))
+                problems.append((path, f"{path} holds no photo ({known()})"))
             for file in files:
                 name = Path(below[path.resolve()]) / file.relative_to(path)
                 names.setdefault(file.resolve(), (file, name))
@@ -145,7 +144,7 @@ def photos_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]
             if not name.startswith(".") and (here / name).resolve() != skipped
         ]
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES:
+            if not name.startswith(".") and is_photo(name):
                 yield here / name
 
 
@@ -159,13 +158,13 @@ def output_names(names: Iterable[str], format: str | None = None) -> list[str]:
 
     Args:
       names: relative paths with forward slashes, of folders or of photos.
-      format: that the photos are saved in, a name `files.format_named` knows; each its own by default.
+      format: that the photos are saved in, a name `formats.format_named` knows; each its own by default.
 
     Returns:
       The names of the outputs, in order.
 
     Raises:
-      PhotoError: as `files.format_named`.
+      PhotoError: as `formats.format_named`.
     """
     names = list(names)
     wanted = [_with_suffix(name, format) for name in names]
@@ -188,11 +187,9 @@ def output_names(names: Iterable[str], format: str | None = None) -> list[str]:
 
 def _with_suffix(name: str, format: str | None) -> str:
     """The name with a suffix of the format, its own if that is one."""
-    if format is None:
-        return name
-    suffixes = FORMATS[format_named(format)].suffixes
     path = PurePosixPath(name)
-    return name if path.suffix.lower() in suffixes else str(path.with_suffix(suffixes[0]))
+    suffix = other_suffix(path, format)
+    return name if suffix is None else str(path.with_suffix(suffix))
 
 
 def _folded(name: str) -> str:

@@ -10,8 +10,8 @@ from tipim_jax.photos import engine as engines
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
 from tipim_jax.photos.faces import Face, Find
-from tipim_jax.photos.files import Photo
 from tipim_jax.photos.paste import FaceMask
+from tipim_jax.photos.photo import Photo
 
 
 class PendingPhoto(NamedTuple):

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
 from tipim_jax.photos.faces import Find
-from tipim_jax.photos.files import PhotoError, read_photo, write_atomically
+from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.finish import Encoding, finish, left_alone
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.pending import Attacked, PendingPhoto, detect, make_masks
+from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.results import PhotoResult
 from tipim_jax.photos.verify import Verifier
 

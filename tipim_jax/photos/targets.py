@@ -16,8 +16,9 @@ import numpy as np
 from ports import zoo
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.faces import Face
-from tipim_jax.photos.files import PhotoError, read_photo, write_atomically
+from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.folders import photos_below
+from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.verify import Verifier, embeddings
 
 BLEND = 5  # people in a virtual identity
