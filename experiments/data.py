@@ -276,7 +276,7 @@ def faces(
             except PhotoError as error:
                 missing.append((str(path), str(error)))
                 continue
-            _write(stored, np.rint(made).astype(np.uint8))
+            write(stored, np.rint(made).astype(np.uint8))
         paths.append(path)
         canvases.append(np.load(stored))
         identities.append(identity)
@@ -298,14 +298,19 @@ def main_face(detector: Any, pixels: np.ndarray) -> Face:
     found = find(detector, pixels)
     if not found:
         raise PhotoError("no face was found")
-    centre = np.array([pixels.shape[1], pixels.shape[0]]) / 2
+    return found[main([face.box for face in found], pixels.shape[:2])]
 
-    def weight(face: Face) -> float:
-        left, top, width, height = face.box
+
+def main(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> int:
+    """Index of the box (left, top, width, height) that a portrait of (height, width) is about."""
+    centre = np.array(size[::-1]) / 2
+
+    def weight(box: Sequence[float]) -> float:
+        left, top, width, height = box
         off = np.array([left + width / 2, top + height / 2]) - centre
         return width * height / (1 + float(np.sum((off / (centre / 2)) ** 2)))
 
-    return max(found, key=weight)
+    return max(range(len(boxes)), key=lambda i: weight(boxes[i]))
 
 
 def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:
@@ -317,7 +322,7 @@ def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:
     for start in tqdm(range(0, len(new), 64), desc=verifier.name, disable=None):
         part = new[start : start + 64]
         for i, embedding in zip(part, embed_canvases(verifier, found.canvases[part]), strict=True):
-            _write(files[i], embedding)
+            write(files[i], embedding)
     return np.stack([np.load(file) for file in files])
 
 
@@ -329,7 +334,7 @@ def _weights(verifier: Verifier) -> str:
     return content.hexdigest()[:12]
 
 
-def _write(path: Path, array: np.ndarray) -> None:
+def write(path: Path, array: np.ndarray) -> None:
     """Writes an array so that an interrupted run leaves no half a file."""
     part = path.with_suffix(f".{os.getpid()}.part")
     with part.open("wb") as file:

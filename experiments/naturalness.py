@@ -29,10 +29,10 @@ from experiments import (
     results,
     runs,
     tables,
-    visibility,
 )
 from experiments.report import Picture, Table
 from experiments.runs import Measured, Row, Run
+from experiments.seeing import canvases
 
 _SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
 _METHOD = flags.DEFINE_string("method", "tip_im", "Method.")
@@ -47,8 +47,8 @@ def quality(run: Run, row: Row) -> dict[str, np.ndarray]:
         run.workdir,
         f"{row.cell}/naturalness",
         lambda: {
-            "visible": visibility.visible(row.clean, protected),
-            "MMD": visibility.discrepancy(row.clean, protected),
+            "visible": canvases.visible(row.clean, protected),
+            "MMD": canvases.discrepancy(row.clean, protected),
         },
     )
 

@@ -1,4 +1,4 @@
-"""How much of a mask shows, beside PSNR and SSIM: the MMD of faces, and masks weighed by contrast."""
+"""How much of a mask shows on aligned faces, beside PSNR and SSIM: the MMD, and masks weighed by contrast."""
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,248 @@
+"""Protection against visibility: what judges that no mask is made on see, and what people see, on saved files.
+
+    python -m experiments.frontier --data_dir=LFW --protocol=protocol.json --judges=JUDGES \\
+        --models=frfeat,expo --rows=unprotected,low,medium,high,sface+dlib/tip_im \\
+        --compare=medium,sface+dlib/tip_im --probes=100:200 --albums=PORTRAITS --workdir=results/frontier
+
+Rows are named as in `identification`. A preset is made by the path of `tipim protect`, every face of the whole
+photo, and judged on the file that it writes; a method is pasted and saved in the same way. --judges are
+folders with a `judges.json` beside networks in ONNX or TFLite files (see `experiments/judging/networks.py`),
+or such files; --models are recognisers of this project, each left out of the rows that it is a surrogate of.
+Thresholds are those of a false accept rate of 1e-3 over every pair of the protocol's people.
+
+Of the probes, in the protocol's order, --probes=FIRST:COUNT are measured: choose settings on 0:100 and report
+others. --again photos of each person are protected as well, to see whether they can be linked. --albums (the
+built-in photos by default) are looked at in the same way, without a gallery. `sheet.html` shows both at 100 %.
+--after=all, or some of the names in `experiments/judging/journeys.py`, judges the files after being saved anew,
+made smaller, cropped and so on. --quick: two probes and a preset of two steps.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from experiments import data, entry, launch, plots, protections, report, results, saved
+from experiments.judging import judges, lines, protection, rows, scene
+from experiments.judging.journeys import JOURNEYS
+from experiments.judging.rows import Row
+from experiments.judging.scene import PROBES, Scene
+from experiments.methods import Setting
+from experiments.report import Picture, Table
+from experiments.runs import QUICK_STEPS, Run
+from experiments.seeing import sheet, visibility
+from experiments.seeing.regions import head
+from tipim_jax.photos import demo, verify
+from tipim_jax.photos.files import read_photo
+from tipim_jax.photos.presets import PRESETS
+from tipim_jax.photos.targets import Targets, built_in
+
+_ROWS = flags.DEFINE_list("rows", ["unprotected", "low", "medium", "high"], "Protections.")
+_COMPARE = flags.DEFINE_list("compare", [], "Rows: the first minus each of the others.")
+_JUDGES = flags.DEFINE_list("judges", [], "Folders with a judges.json, or such files.")
+_PROBES = flags.DEFINE_string("probes", "100:100", "FIRST:COUNT, of the protocol's probes.")
+_AGAIN = flags.DEFINE_integer(
+    "again", 1, "Other photos of each person, protected as well.", lower_bound=0
+)
+_DEMO = str(demo.demo_photos()[0].parent)
+_ALBUMS = flags.DEFINE_list("albums", [_DEMO], "Folders of photos to look at.")
+_SHOWN = flags.DEFINE_integer("shown", 10, "Probes on the sheet.", lower_bound=0)
+_AFTER = flags.DEFINE_list("after", [], "Journeys of the files, or all.")
+_QUICK_ROWS = ["unprotected", "sface/low"]
+
+
+def chosen_probes(text: str) -> tuple[int, int]:
+    """(first, count) of --probes.
+
+    Raises:
+      ValueError: it is not two numbers.
+    """
+    first, _, count = text.partition(":")
+    if not (first.isdecimal() and count.isdecimal()):
+        raise ValueError(f"--probes={text} is not FIRST:COUNT; give 0:100, for example")
+    return int(first), int(count)
+
+
+def named(texts: Sequence[str], quick: bool) -> dict[str, protections.Name]:
+    """The protections of --rows.
+
+    Raises:
+      ValueError: one is not understood, or names probes of its own.
+    """
+    setting = Setting(steps=QUICK_STEPS) if quick else Setting()
+    names = {text: protections.named(text, setting) for text in texts}
+    for text, name in names.items():
+        if name.probes or name.best:
+            part = f"@{name.probes}" if name.probes else protections.BEST
+            raise ValueError(f"{text}: leave out {part}; --probes says which are measured")
+    return names
+
+
+def journeys(texts: Sequence[str]) -> list[str]:
+    """The names of --after.
+
+    Raises:
+      ValueError: one is unknown.
+    """
+    # A name may hold a comma, which flags of lists split at.
+    text = ",".join(texts)
+    if text == "all":
+        return list(JOURNEYS)
+    found = [name for name in JOURNEYS if name.replace(" ", "") in text.replace(" ", "")]
+    if texts and not found:
+        raise ValueError(f"--after={text} is none of {'; '.join(JOURNEYS)}")
+    return found
+
+
+def targets(run: Run, name: protections.Name) -> Targets:
+    """What a protection aims at: the protocol's targets, or the virtual ones if its name says so."""
+    if name.virtual:
+        return built_in()
+    faces = data.faces(run.protocol.targets, run.cache)
+    embedded = {
+        model: data.embeddings(verify.load(model), faces, run.cache) for model in name.surrogates
+    }
+    return Targets(tuple(map(str, faces.identities)), embedded)
+
+
+def shown(stage: Scene, made: Sequence[Row], probes: int) -> list[sheet.Shown]:
+    """The photos of the sheet: albums, then the first probes, each with every row and its figures."""
+    order = sorted(stage.groups.items(), key=lambda item: item[0] == PROBES)
+    photos = []
+    for group, at in order:
+        stop = min(at.stop, at.start + probes) if group == PROBES else at.stop
+        for i in range(at.start, stop):
+            subject = stage.subjects[i]
+            cut = head(read_photo(subject.path).pixels.shape[:2], subject.landmarks)
+            after = {row.name.text: (row.files[i], _said(row, group, i - at.start)) for row in made}
+            photos.append(sheet.Shown(f"{group}: {subject.path.name}", subject.path, cut, after))
+    return photos
+
+
+def _said(row: Row, group: str, index: int) -> str:
+    hidden = row.judged[rows.SAVED][group][protection.SAME_PHOTO]
+    from_judges = sum(bool(values[index]) for values in hidden.values())
+    seen = {measure: values[index] for measure, values in row.seen[group].items()}
+    parts = [f"hidden from {from_judges} of {len(hidden)}", f"PSNR {seen['face PSNR']:.1f} dB"]
+    parts += [f"{n} {seen[f'face {n}']:.3g}" for n in visibility.models()]
+    return ", ".join([*parts, f"ΔE {seen['skin ΔE']:.1f}"])
+
+
+def frontier(made: Sequence[Row], seed: int) -> bytes:
+    """What is hidden against what is seen: a panel per measure of visibility, a point per row."""
+    seen = ["face PSNR", "face SSIM", "skin ΔE", *(f"face {n}" for n in visibility.models())]
+    panels: dict[str, dict[str, plots.Line]] = {measure: {} for measure in seen}
+    for row in made:
+        (line,) = lines.overall(row, seed)[:1]
+        share = [line[protection.SAME_PHOTO + end] for end in ("", " low", " high")]
+        for measure in seen:
+            x = float(np.nanmean(row.seen[line["photos of"]][measure]))
+            panels[measure][row.name.text] = plots.Line([x], *([value] for value in share))
+    axes = {measure: plots.Axes(measure, protection.SAME_PHOTO) for measure in seen}
+    return plots.panels(panels, axes)
+
+
+def told(stage: Scene) -> list[lines.Line]:
+    """A line per judge: its threshold, and what it was measured on."""
+    return [{"judge": name, **found._asdict()} for name, found in stage.thresholds.items()]
+
+
+def main(_: list[str]) -> None:
+    quick = flags.FLAGS.quick
+    first, count = (0, 2) if quick else chosen_probes(_PROBES.value)
+    names = named(_QUICK_ROWS if quick else [*_ROWS.value, *_COMPARE.value], quick)
+    after = ["JPEG 75"] if quick else journeys(_AFTER.value)
+    if len(_COMPARE.value) == 1:
+        raise ValueError("--compare takes two rows or more")
+    albums = [scene.album(Path(folder)) for folder in ([] if quick else _ALBUMS.value)]
+    panel = judges.load(
+        [Path(place) for place in _JUDGES.value], ["sface", "dlib"] if quick else flags.FLAGS.models
+    )
+    run = launch.begin(
+        "frontier",
+        judges={judge.name: judge.digest for judge in panel},
+        probes=[first, count],
+        again=_AGAIN.value,
+        albums={album.name: album.digest for album in albums},
+        presets={name: preset._asdict() for name, preset in PRESETS.items()},
+    )
+    probes = scene.part(run.protocol, first, count)
+    again = scene.others(run.protocol, probes, _AGAIN.value)
+    stage = scene.scene(run.protocol, panel, probes, again, albums, run.cache)
+    made: dict[str, Row] = {}
+    for text, name in names.items():
+        files = saved.protected(
+            run,
+            name,
+            stage.photos,
+            [one.digest for one in stage.subjects],
+            targets(run, name),
+        )
+        made[text] = rows.measured(run, stage, name, files, after)
+    write(run, stage, made, _COMPARE.value)
+    print(lines.main_figure(list(made.values())[-1], run.seed))
+
+
+def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str]) -> None:
+    """Every table, the plot, the report and the sheet."""
+    each = list(made.values())
+    overall = [line for row in each for line in lines.overall(row, run.seed)]
+    worse = [
+        line
+        for row in each
+        for after in row.judged
+        if after != rows.SAVED
+        for line in lines.overall(row, run.seed, after)
+    ]
+    looks = [line for row in each for line in lines.looks(row, run.seed)]
+    by_judge = [line for row in each for line in lines.by_judge(row, run.seed)]
+    photos = {
+        group: [one.path.name for one in stage.subjects[at]] for group, at in stage.groups.items()
+    }
+    singly = [line for row in each for line in lines.photo_by_photo(row, photos)]
+    lost = {row.name.text: row.lost for row in each}
+    machine, missing = results.machine(), [list(item) for item in stage.missing]
+    results.save(run.workdir, "overall", overall, lost=lost, missing=missing, machine=machine)
+    results.save(run.workdir, "judges", by_judge)
+    results.save(run.workdir, "photos", singly)
+    thresholds = told(stage)
+    results.write(
+        run.workdir / "thresholds.json",
+        json.dumps({name: t._asdict() for name, t in stage.thresholds.items()}, indent=1) + "\n",
+    )
+    hidden = lines.shares(overall, protection.HIDING)
+    print(results.save(run.workdir, "hidden", hidden))
+    links = lines.shares(
+        [line for line in overall if line["photos of"] == PROBES],
+        [*protection.BECOMING, *protection.LINKING],
+    )
+    print(results.save(run.workdir, "linked", links))
+    print(results.save(run.workdir, "visible", lines.figures(looks), intervals=looks))
+    parts: list[report.Part] = [
+        Table("Hidden: mean [95 % interval] / worst judge, percent", hidden, protection.NOTES),
+        Table("Targets and links: mean [95 % interval] / worst judge, percent", links),
+        Table("Visible", lines.figures(looks), visibility.NOTES),
+        Picture("Protection against visibility", frontier(each, run.seed), "Mean over the judges."),
+        Table("Thresholds", thresholds),
+    ]
+    if worse:
+        survived = lines.shares(worse, protection.HIDING)
+        print(results.save(run.workdir, "after", survived))
+        results.save(run.workdir, "after_overall", worse)
+        parts.insert(3, Table("After a journey", survived))
+    if compare:
+        differences = [
+            line
+            for b in compare[1:]
+            for line in lines.compared(made[compare[0]], made[b], run.seed)
+        ]
+        results.save(run.workdir, "comparison", differences)
+        parts.insert(0, Table("Paired comparison", differences, "First minus second."))
+    report.write(run.workdir, "Protection against visibility", parts)
+    print(f"pictures: {sheet.write(run.workdir, shown(stage, each, _SHOWN.value))}")
+
+
+if __name__ == "__main__":
+    entry.run(main)

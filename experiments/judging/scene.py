@@ -1,0 +1,149 @@
+"""Who is protected and who judges: a protocol's probes, albums of photos, and what every judge knows."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import data
+from experiments.judging import judges as judging
+from experiments.judging.judges import Judge, Threshold
+from experiments.judging.protection import Known
+from experiments.judging.sightings import Find, Sighting, detector, embeddings, sightings
+from tipim_jax.photos.folders import photos_below
+
+PROBES = "probes"
+
+
+class Album(NamedTuple):
+    """A folder of photos to look at: its name, and the photos, of people that no gallery knows."""
+
+    name: str
+    photos: data.Labelled
+
+    @property
+    def digest(self) -> str:
+        """Changes with any photo."""
+        content = repr([data.digest(path) for path in self.photos.paths])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def album(folder: Path) -> Album:
+    """The photos of a folder and below it.
+
+    Raises:
+      ValueError: there is none.
+    """
+    paths = tuple(sorted(photos_below(folder))) if folder.is_dir() else ()
+    if not paths:
+        raise ValueError(f"{folder} is no folder with photos; check --albums")
+    return Album(folder.resolve().name, data.Labelled(paths, tuple(map(str, paths))))
+
+
+class Scene(NamedTuple):
+    """Everything that rows are measured with.
+
+    Attributes:
+      judges: the recognisers.
+      thresholds, known, before: of each judge, by its name; `before` [N,D] are the subjects as they were.
+      subjects: [N] the photos that are protected: the probes, then their people's other photos, then albums.
+      groups: the subjects that figures are about: `PROBES` and albums, those with photos.
+      linked: the probes and their people's other photos; empty if nobody has any.
+      find: the detector.
+      missing: (photo, why) of photos that show nobody.
+    """
+
+    judges: Sequence[Judge]
+    thresholds: Mapping[str, Threshold]
+    known: Mapping[str, Known]
+    before: Mapping[str, np.ndarray]
+    subjects: Sequence[Sighting]
+    groups: Mapping[str, slice]
+    linked: slice
+    find: Find
+    missing: Sequence[tuple[str, str]]
+
+    @property
+    def photos(self) -> data.Labelled:
+        """The photos that are protected."""
+        return data.Labelled(
+            tuple(one.path for one in self.subjects), tuple(one.identity for one in self.subjects)
+        )
+
+
+def part(protocol: data.Protocol, first: int, count: int) -> data.Labelled:
+    """So many of a protocol's probes, from number `first` on (0 is the first).
+
+    Raises:
+      ValueError: there are not so many.
+    """
+    paths, identities = protocol.probes
+    if first + count > len(paths):
+        raise ValueError(
+            f"{protocol.name} has {len(paths)} probes, so that there are no {count} from number {first} on"
+        )
+    chosen = slice(first, first + count)
+    return data.Labelled(paths[chosen], identities[chosen])
+
+
+def others(protocol: data.Protocol, probes: data.Labelled, most: int) -> data.Labelled:
+    """Up to `most` photos of every probe's person out of the gallery."""
+    owned: dict[str, list[Path]] = {}
+    for path, identity in zip(*protocol.gallery):
+        owned.setdefault(identity, []).append(path)
+    pairs = [(p, i) for i in probes.identities for p in owned.get(i, [])[:most]]
+    paths, identities = zip(*pairs) if pairs else ((), ())
+    return data.Labelled(paths, identities)
+
+
+def scene(
+    protocol: data.Protocol,
+    judges: Sequence[Judge],
+    probes: data.Labelled,
+    again: data.Labelled,
+    albums: Sequence[Album],
+    cache: Path,
+) -> Scene:
+    """Finds and embeds everybody, and calibrates the judges on every pair of the protocol's people.
+
+    Args:
+      protocol: whose gallery is searched, and whose probes and gallery give the thresholds.
+      judges: the recognisers.
+      probes: the photos that are searched for.
+      again: other photos of the same people, protected as well, for links; may be empty.
+      albums: photos to look at.
+      cache: what was found and embedded is kept there, by content.
+    """
+    parts = [sightings(photos, cache) for photos in (probes, again, *(a.photos for a in albums))]
+    ends = np.cumsum([len(found.seen) for found in parts])
+    ranges = [slice(int(end) - len(found.seen), int(end)) for found, end in zip(parts, ends)]
+    names = [PROBES, "", *(one.name for one in albums)]
+    subjects = [one for found in parts for one in found.seen]
+    gallery = sightings(protocol.gallery, cache)
+    people = sightings(protocol.probes + protocol.gallery, cache)
+    targets = [str(name) for name in protocol.targets.identities]
+
+    thresholds, known, before = {}, {}, {}
+    for judge in judges:
+        all_pairs = embeddings(judge, people.seen, cache)
+        thresholds[judge.name] = judging.threshold(all_pairs, people.identities)
+        known[judge.name] = Known(
+            thresholds[judge.name].cosine,
+            embeddings(judge, gallery.seen, cache),
+            gallery.identities,
+            targets,
+        )
+        before[judge.name] = embeddings(judge, subjects, cache)
+    return Scene(
+        judges,
+        thresholds,
+        known,
+        before,
+        subjects,
+        {n: r for n, r in zip(names, ranges) if n and r.start < r.stop},
+        slice(0, ranges[1].stop) if ranges[1].start < ranges[1].stop else slice(0),
+        detector(),
+        list(dict.fromkeys([m for found in (*parts, people) for m in found.missing])),
+    )

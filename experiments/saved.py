@@ -1,0 +1,90 @@
+"""Protected photos as files: any protection of whole photos, written as `tipim protect` writes them.
+
+A preset takes the very path of `tipim protect`. Controls and methods, which make masks on aligned faces, have
+those of the main face pasted into the photo and saved in the same way. A file that is there already is not
+made again, so a run that was stopped goes on.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments import data, protections
+from experiments.protections import Name, Subjects
+from experiments.runs import Run
+from ports import yunet
+from tipim_jax.photos import engine
+from tipim_jax.photos.faces import find
+from tipim_jax.photos.files import read_photo, write_photo
+from tipim_jax.photos.folders import Job
+from tipim_jax.photos.paste import FaceMask, paste
+from tipim_jax.photos.protect import Saving, Tools, protect_photos
+from tipim_jax.photos.targets import Targets
+
+CAP = 255.0  # pixel levels; what a method does to a canvas is bounded by its own ε
+
+
+def protected(
+    run: Run, name: Name, photos: data.Labelled, digests: Sequence[str], targets: Targets
+) -> list[Path]:
+    """The files of a protection, one a photo, made or found below --workdir.
+
+    Args:
+      run: where, and with which settings.
+      name: from `protections.named`.
+      photos: that show a face.
+      digests: SHA-256 of each.
+      targets: with embeddings of the protection's surrogates.
+
+    Raises:
+      ValueError: a photo cannot be protected.
+    """
+    if name.best:
+        raise ValueError(f"{name.text}: leave out {protections.BEST}, which identification takes")
+    folder = run.workdir / "photos" / name.folder
+    outputs = [
+        Path(f"{path.stem}-{digest[:12]}{path.suffix}")
+        for path, digest in zip(photos.paths, digests, strict=True)
+    ]
+    jobs = {
+        output: Job(path, output)
+        for path, output in zip(photos.paths, outputs)
+        if not (folder / output).exists()
+    }
+    if jobs and name.method in run.presets:
+        _as_protect_does(run, name, list(jobs.values()), folder, targets)
+    elif jobs:
+        _pasted(run, name, list(jobs.values()), folder, targets)
+    return [folder / output for output in outputs]
+
+
+def _as_protect_does(
+    run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Targets
+) -> None:
+    settings = run.presets[name.method]._replace(batch_size=run.batch_size, seed=run.seed)
+    made = engine.build(name.surrogates, targets, settings)
+    tools = Tools(partial(find, yunet.load()), made, [])
+    done = protect_photos(tools, jobs, folder, Saving(), pictures=False)
+    for result in tqdm(done, desc=name.text, total=len(jobs), unit="photo", disable=None):
+        if result.error:
+            raise ValueError(f"{name.text} of {result.source}: {result.error}; leave the photo out")
+
+
+def _pasted(run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Targets) -> None:
+    labelled = data.Labelled(tuple(job.source for job in jobs), ("",) * len(jobs))
+    faces = data.faces(labelled, run.cache)
+    subjects = Subjects(faces, targets.names, targets.embeddings)
+    make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
+    detector = yunet.load()
+    size = name.batch or run.batch_size
+    for start in tqdm(range(0, len(jobs), size), desc=name.text, unit="part", disable=None):
+        indices = np.arange(start, min(start + size, len(jobs)))
+        for i, canvases in zip(indices, make(indices), strict=True):
+            photo = read_photo(jobs[i].source)
+            matrix = data.main_face(detector, photo.pixels).matrix
+            mask = canvases[0].astype(np.float32) - faces.canvases[i]
+            pasted = paste(photo.pixels, [FaceMask(mask @ photo.colours, matrix)], CAP)
+            write_photo(photo, pasted, folder / jobs[i].output, **Saving()._asdict())
