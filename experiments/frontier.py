@@ -80,20 +80,17 @@ def named(texts: Sequence[str], quick: bool) -> dict[str, protections.Name]:
     return names
 
 
-def journeys(texts: Sequence[str]) -> list[str]:
-    """The names of --after.
+def journeys(names: Sequence[str]) -> list[str]:
+    """The journeys of --after.
 
     Raises:
       ValueError: one is unknown.
     """
-    # A name may hold a comma, which flags of lists split at.
-    text = ",".join(texts)
-    if text == "all":
+    if names == ["all"]:
         return list(JOURNEYS)
-    found = [name for name in JOURNEYS if name.replace(" ", "") in text.replace(" ", "")]
-    if texts and not found:
-        raise ValueError(f"--after={text} is none of {'; '.join(JOURNEYS)}")
-    return found
+    if unknown := [name for name in names if name not in JOURNEYS]:
+        raise ValueError(f"--after={unknown[0]} is no journey; use all, or {', '.join(JOURNEYS)}")
+    return list(names)
 
 
 def targets(run: Run, name: protections.Name) -> Targets:

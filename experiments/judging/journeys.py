@@ -64,15 +64,16 @@ def chain(*steps: Journey) -> Journey:
 _JPEG, _WEBP = (in_place(degradations.encoded(format, 75)) for format in ("JPEG", "WEBP"))
 _HALF, _BLUR = in_place(degradations.scaled(0.5)), in_place(degradations.blurred(1.0))
 _CROP, _SCREEN = cropped(0.1), in_place(degradations.screenshot)
+# "half" is half the size and back, "1080" a longest edge of so many pixels.
 JOURNEYS: dict[str, Journey] = {
     "JPEG 75": _JPEG,
     "WebP 75": _WEBP,
-    "half and back": _HALF,
+    "half": _HALF,
     "blur 1": _BLUR,
     "crop": _CROP,
     "screenshot": _SCREEN,
-    "half and back, JPEG 75": chain(_HALF, _JPEG),
-    "longest 1080, JPEG 75": chain(fitted(1080), _JPEG),
-    "crop, JPEG 75, WebP 75": chain(_CROP, _JPEG, _WEBP),
-    "screenshot, JPEG 75": chain(_SCREEN, _JPEG),
+    "half + JPEG 75": chain(_HALF, _JPEG),
+    "1080 + JPEG 75": chain(fitted(1080), _JPEG),
+    "crop + JPEG 75 + WebP 75": chain(_CROP, _JPEG, _WEBP),
+    "screenshot + JPEG 75": chain(_SCREEN, _JPEG),
 }

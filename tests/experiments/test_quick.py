@@ -22,6 +22,7 @@ RUNS = {
     "targets": (r"2 targets: Rank-1-T [01]\.\d+", "rank-T.md"),
     "survival": (r"after blur 1: Rank-1-UT [01]\.\d+", "summary.md"),
     "opom": (r"one mask per person: Rank-1-UT [01]\.\d+ on dlib", "rank-UT.md"),
+    "frontier": (r"sface/low: Rank-1-UT [01]\.\d+, .* PSNR \d+\.\d dB", "sheet.html"),
     "verification": (r"impersonation, whole: PSR [01]\.\d+ at FAR 0\.01", "average.md"),
     "virtual_targets": (r"sface: largest cosine between targets 0\.\d+", "virtual_targets.csv"),
     "dynamics": (r"sface/tip_im: Rank-1-UT [01]\.\d+ on dlib", "report.html"),
