@@ -153,7 +153,7 @@ def main(_: list[str]) -> None:
     after = ["JPEG 75"] if quick else journeys(_AFTER.value)
     if len(_COMPARE.value) == 1:
         raise ValueError("--compare takes two rows or more")
-    albums = [scene.album(Path(folder)) for folder in ([] if quick else _ALBUMS.value)]
+    albums = scene.albums([Path(folder) for folder in ([] if quick else _ALBUMS.value)])
     panel = judges.load(
         [Path(place) for place in _JUDGES.value], ["sface", "dlib"] if quick else flags.FLAGS.models
     )

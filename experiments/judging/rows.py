@@ -67,17 +67,7 @@ def measured(
                 f"every judge is a surrogate of {name.text}; give --judges or more --models"
             )
         judged[after] = _figures(scene, {judge: found[judge] for judge in judges})
-    looked = cells.in_parts(
-        run.workdir,
-        f"{name.folder}/seen",
-        len(files),
-        1,
-        lambda indices: _seen(scene, files, int(indices[0])),
-    )
-    seen = {
-        group: {measure: values[at] for measure, values in looked.items()}
-        for group, at in scene.groups.items()
-    }
+    seen = {group: _looked_at(run, scene, name, files, group) for group in scene.groups}
     return Row(name, files, judged, seen, lost)
 
 
@@ -119,10 +109,19 @@ def _figures(scene: Scene, after: Mapping[str, np.ndarray]) -> Groups:
     return made
 
 
-def _seen(scene: Scene, files: Sequence[Path], index: int) -> dict[str, np.ndarray]:
-    subject = scene.subjects[index]
-    photo = read_photo(subject.path)
-    plain = decode(encode(photo, photo.pixels, quality=Saving().quality)[0]).pixels
-    laid = regions(photo.pixels.shape[:2], subject.landmarks, subject.faces)
-    figures = visible(photo.pixels, read_photo(files[index]).pixels, plain, laid)
-    return {measure: np.array([value]) for measure, value in figures.items()}
+def _looked_at(
+    run: Run, scene: Scene, name: Name, files: Sequence[Path], group: str
+) -> dict[str, np.ndarray]:
+    """Measure of visibility -> [P] of a group, a cell a photo."""
+    start, stop = scene.groups[group].start, scene.groups[group].stop
+
+    def make(indices: np.ndarray) -> dict[str, np.ndarray]:
+        index = start + int(indices[0])
+        subject = scene.subjects[index]
+        photo = read_photo(subject.path)
+        plain = decode(encode(photo, photo.pixels, quality=Saving().quality)[0]).pixels
+        laid = regions(photo.pixels.shape[:2], subject.landmarks, subject.faces)
+        figures = visible(photo.pixels, read_photo(files[index]).pixels, plain, laid)
+        return {measure: np.array([value]) for measure, value in figures.items()}
+
+    return cells.in_parts(run.workdir, f"{name.folder}/seen/{group}", stop - start, 1, make)

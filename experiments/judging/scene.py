@@ -30,16 +30,22 @@ class Album(NamedTuple):
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def album(folder: Path) -> Album:
-    """The photos of a folder and below it.
+def albums(folders: Sequence[Path]) -> list[Album]:
+    """The photos of folders and below them.
 
     Raises:
-      ValueError: there is none.
+      ValueError: one holds none, or two have the same name.
     """
-    paths = tuple(sorted(photos_below(folder))) if folder.is_dir() else ()
-    if not paths:
-        raise ValueError(f"{folder} is no folder with photos; check --albums")
-    return Album(folder.resolve().name, data.Labelled(paths, tuple(map(str, paths))))
+    made: list[Album] = []
+    for folder in folders:
+        paths = tuple(sorted(photos_below(folder))) if folder.is_dir() else ()
+        if not paths:
+            raise ValueError(f"{folder} is no folder with photos; check --albums")
+        name = folder.resolve().name
+        if name in (PROBES, *(album.name for album in made)):
+            raise ValueError(f"--albums: two are called {name}; rename {folder}")
+        made.append(Album(name, data.Labelled(paths, tuple(map(str, paths)))))
+    return made
 
 
 class Scene(NamedTuple):

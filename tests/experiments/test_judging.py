@@ -229,6 +229,21 @@ def test_a_face_is_the_one_that_was_there_before():
         np.testing.assert_array_equal(place, before)
 
 
+def test_albums(tmp_path):
+    folder = tmp_path / "probes"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="no folder with photos"):
+        scene.albums([folder])
+    (folder / "b.jpg").write_bytes(b"b")
+    (folder / "a.jpg").write_bytes(b"a")
+    with pytest.raises(ValueError, match="two are called probes"):
+        scene.albums([folder])
+    (album,) = scene.albums([folder.rename(tmp_path / "own")])
+    assert [path.name for path in album.photos.paths] == ["a.jpg", "b.jpg"]
+    (tmp_path / "own" / "a.jpg").write_bytes(b"c")
+    assert scene.albums([tmp_path / "own"])[0].digest != album.digest
+
+
 def test_parts_of_a_protocol():
     protocol = data.built_in_protocol()
     assert scene.part(protocol, 1, 1).identities == protocol.probes.identities[1:]
