@@ -18,12 +18,14 @@ from experiments.runs import Run
 from ports import yunet
 from tipim_jax.photos import engine
 from tipim_jax.photos.faces import find
-from tipim_jax.photos.files import read_photo, write_photo
+from tipim_jax.photos.files import encode, read_photo, write_atomically
+from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.paste import FaceMask, paste
-from tipim_jax.photos.protect import Saving, Tools, protect_photos
+from tipim_jax.photos.protect import Models, protect_photos
 from tipim_jax.photos.targets import Targets
 
+ENCODING = Encoding()
 CAP = 255.0  # pixel levels; what a method does to a canvas is bounded by its own ε
 
 
@@ -66,8 +68,8 @@ def _as_protect_does(
 ) -> None:
     settings = run.presets[name.method]._replace(batch_size=run.batch_size, seed=run.seed)
     made = engine.build(name.surrogates, targets, settings)
-    tools = Tools(partial(find, yunet.load()), made, [])
-    done = protect_photos(tools, jobs, folder, Saving(), pictures=False)
+    models = Models(partial(find, yunet.load()), made, [])
+    done = protect_photos(models, jobs, folder, ENCODING, pictures=False)
     for result in tqdm(done, desc=name.text, total=len(jobs), unit="photo", disable=None):
         if result.error:
             raise ValueError(f"{name.text} of {result.source}: {result.error}; leave the photo out")
@@ -87,4 +89,5 @@ def _pasted(run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Ta
             matrix = data.main_face(detector, photo.pixels).matrix
             mask = canvases[0].astype(np.float32) - faces.canvases[i]
             pasted = paste(photo.pixels, [FaceMask(mask @ photo.colours, matrix)], CAP)
-            write_photo(photo, pasted, folder / jobs[i].output, **Saving()._asdict())
+            file, _ = encode(photo, pasted, **ENCODING._asdict())
+            write_atomically(folder / jobs[i].output, file)

@@ -14,11 +14,11 @@ from experiments.judging.scene import PROBES, Scene
 from experiments.judging.sightings import seen_by
 from experiments.protections import Name
 from experiments.runs import Run
+from experiments.saved import ENCODING
 from experiments.seeing.regions import regions
 from experiments.seeing.visibility import visible
 from tipim_jax.photos.crops import apply
 from tipim_jax.photos.files import decode, encode, read_photo
-from tipim_jax.photos.protect import Saving
 
 SAVED = "as saved"
 _PART = 8
@@ -119,7 +119,7 @@ def _looked_at(
         index = start + int(indices[0])
         subject = scene.subjects[index]
         photo = read_photo(subject.path)
-        plain = decode(encode(photo, photo.pixels, quality=Saving().quality)[0]).pixels
+        plain = decode(encode(photo, photo.pixels, **ENCODING._asdict())[0]).pixels
         laid = regions(photo.pixels.shape[:2], subject.landmarks, subject.faces)
         figures = visible(photo.pixels, read_photo(files[index]).pixels, plain, laid)
         return {measure: np.array([value]) for measure, value in figures.items()}

@@ -51,9 +51,9 @@ def masked(monkeypatch) -> list[int]:
 def test_a_preset_leaves_the_bytes_of_tipim_protect(photos, masked, run_in, tmp_path):
     name = protections.named("medium")
     files = saved.protected(run_in(tmp_path / "run"), name, photos, ["x" * 64, "y" * 64], TARGETS)
-    tools = protect.Tools(partial(find, yunet.load()), engine.build(), [])
+    models = protect.Models(partial(find, yunet.load()), engine.build(), [])
     jobs = [Job(path, Path(path.name)) for path in photos.paths]
-    results = list(protect.protect_photos(tools, jobs, tmp_path / "out"))
+    results = list(protect.protect_photos(models, jobs, tmp_path / "out"))
     for file, result in zip(files, results, strict=True):
         assert file.read_bytes() == result.output.read_bytes()
     assert masked == [2, 2]
