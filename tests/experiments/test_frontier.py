@@ -14,6 +14,7 @@ from experiments.judging.protection import SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
 from ports import yunet
 from tipim_jax.photos import engine, protect
+from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import find
 from tipim_jax.photos.files import read_photo
@@ -35,14 +36,21 @@ def masked(monkeypatch) -> list[int]:
     """An attack that takes no time: five levels, lighter or darker by face; the sizes of its batches."""
     batches = []
 
-    def protected(made, canvases, *others):
-        batches.append(len(canvases))
-        signs = [1 if canvas.mean() > 100 else -1 for canvas in canvases]
-        masks = np.ones((len(canvases), 160, 160, 3), np.float32)
+    def protected(made, program, faces, *others):
+        batches.append(len(faces))
+        signs = [1 if face.canvas.mean() > 100 else -1 for face in faces]
+        masks = np.ones((len(faces), 160, 160, 3), np.float32)
         masks *= 5 * np.reshape(signs, (-1, 1, 1, 1))
-        return engine.Masks(masks, np.zeros(len(canvases), int), 0.0)
+        return engine.Masks(masks, np.zeros(len(faces), int), 0.0)
 
-    fake = SimpleNamespace(settings=PRESETS["medium"], target_names=("t",), capacity=2)
+    program = Program(2, lambda *arguments: None, 0.0)
+    fake = SimpleNamespace(
+        settings=PRESETS["medium"],
+        target_names=("t",),
+        capacity=2,
+        full=lambda: program,
+        alone=lambda faces, photos: False,
+    )
     monkeypatch.setattr(engine, "build", lambda *arguments: fake)
     monkeypatch.setattr(engine, "protect", protected)
     return batches
