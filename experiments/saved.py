@@ -17,8 +17,9 @@ from experiments.protections import Name, Subjects
 from experiments.runs import Run
 from ports import yunet
 from tipim_jax.photos import engine
+from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import find
-from tipim_jax.photos.files import encode, read_photo, write_atomically
+from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.paste import FaceMask, paste

@@ -18,7 +18,9 @@ from experiments.saved import ENCODING
 from experiments.seeing.regions import regions
 from experiments.seeing.visibility import visible
 from tipim_jax.photos.crops import apply
-from tipim_jax.photos.files import decode, encode, read_photo
+from tipim_jax.photos.decode import decode
+from tipim_jax.photos.encode import encode
+from tipim_jax.photos.files import read_photo
 
 SAVED = "as saved"
 _PART = 8

@@ -11,7 +11,8 @@ from experiments import data
 from experiments.judging.judges import Judge
 from ports import yunet
 from tipim_jax.photos.faces import SMALLEST
-from tipim_jax.photos.files import PhotoError, read_photo
+from tipim_jax.photos.files import read_photo
+from tipim_jax.photos.photo import PhotoError
 
 Find = Callable[[np.ndarray], yunet.Faces]  # photo [H,W,3] uint8 -> its faces
 
