@@ -14,6 +14,7 @@ import jax
 from tqdm import tqdm
 
 from ports import fetch, published, register, yunet, zoo
+from tipim_jax.commands import check as check_command
 from tipim_jax.commands import verify as verify_command
 from tipim_jax.photos import engine, presets, report, targets, verify
 from tipim_jax.photos import faces as find_faces
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=lambda options: _protect(options, demo_photos()), pictures=True)
 
     verify_command.add(commands)
+    check_command.add(commands)
 
     models = commands.add_parser("models", help="list the recognisers, or fetch one")
     models.set_defaults(run=_models)
