@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.photos import album as albums
+from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos import targets, verify
 from tipim_jax.photos.targets import Targets
 
@@ -63,6 +64,66 @@ def test_every_photo_with_a_face_is_a_target(people, detector, sface):
     assert made.names == ("macron_2014", "b", "sunak")
     assert made.embeddings["sface"].shape == (3, 128)
     assert targets.likeness(made.embeddings["sface"])[1] < sface.threshold
+
+
+def test_targets_that_are_one_person_are_named_in_groups(monkeypatch):
+    monkeypatch.setattr(targets, "_ROWS", 2)
+    # angles in a plane: a, b and c are near one another in a chain, d and e are, f is alone
+    angles = np.radians([0, 50, 100, 180, 220, 280])
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    made = Targets(tuple("abcdef"), {"sface": rows})  # above 0.376 are angles below 67.9°
+    assert targets.one_person(made) == [("a", "b", "c"), ("d", "e", "f")]
+    alone = Targets(("a", "b"), {"sface": rows[[0, 2]]})
+    assert targets.one_person(alone) == []
+    assert targets.warning(alone) == ""
+
+
+def test_more_than_half_of_the_recognisers_with_a_threshold_say_so():
+    same, other = np.tile([1.0, 0.0], (2, 1)), np.eye(2)
+    for embeddings, found in (
+        ({"sface": same, "dlib": same}, True),
+        ({"sface": same, "dlib": other}, False),
+        ({"sface": same, "dlib": same, "expo": other}, True),
+        ({"sface": same, "no such model": other}, True),
+        ({"no such model": same}, False),
+    ):
+        made = Targets(("a", "b"), embeddings)
+        assert bool(targets.one_person(made)) == found
+        expected = "some targets are one person to most recognisers; keep one of each: a = b"
+        assert targets.warning(made) == (expected if found else "")
+
+
+def test_of_many_the_first_are_named():
+    count = 9
+    text = targets.warning(Targets(tuple(map(str, range(count))), {"sface": np.ones((count, 1))}))
+    assert text.endswith(": 0 = 1 = 2 = 3 = 4 = 4 more")
+    names = tuple(f"{i}{c}" for i in range(7) for c in "ab")
+    text = targets.warning(Targets(names, {"sface": np.repeat(np.eye(7), 2, axis=0)}))
+    assert text.endswith(": 0a = 0b; 1a = 1b; 2a = 2b; 3a = 3b; 4a = 4b; 2 more")
+
+
+def test_the_built_in_targets_are_no_one_person_and_two_photos_of_one_are(
+    detector, sface, tmp_path
+):
+    assert targets.warning(targets.built_in()) == ""
+    for name in ("macron_2014", "macron_2025", "sunak"):
+        albums.face(f"{name}.jpg").save(tmp_path / f"{name}.png")
+    made = targets.from_photos(tmp_path, detector, [sface])
+    assert targets.one_person(made) == [("macron_2014", "macron_2025")]
+
+
+def test_faces_that_are_a_target_are_told(people, detector, sface):
+    made = targets.from_photos(people, detector, [sface])
+    faces = [
+        find_faces.find(detector, np.asarray(albums.face(name)))[0]
+        for name in ("macron_2025.jpg", "collins.jpg", "obama.jpg")
+    ]
+    notes = targets.shown_by(made, faces, [sface])
+    assert [note[:6] for note in notes] == ["face 1", "face 3"]
+    assert "a target itself (macron_2014); leave that out of --targets" in notes[0]
+    stranger = sface._replace(name="dlib")
+    assert targets.shown_by(made, faces, [stranger]) == []
+    assert targets.shown_by(made, [], [sface]) == []
 
 
 def test_make_targets(tipim, people, tmp_path):

@@ -6,7 +6,7 @@ stored, one array per recogniser.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ports import zoo
+from tipim_jax.errors import UserError
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.faces import Face
 from tipim_jax.photos.files import read_photo, write_atomically
@@ -22,6 +23,8 @@ from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.verify import Verifier, embeddings
 
 BLEND = 5  # people in a virtual identity
+_NAMED = 5  # targets in a sentence
+_ROWS = 512  # targets compared with all others at a time
 COUNT = 10  # virtual identities, as many targets as in the paper
 
 
@@ -40,18 +43,18 @@ class Targets(NamedTuple):
         """[T,D] as `ensemble.combine` joins the embeddings of these recognisers.
 
         Raises:
-          ValueError: they have no embedding of one of the surrogates.
+          UserError: they have no embedding of one of the surrogates.
         """
         missing = [name for name in surrogates if name not in self.embeddings]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"the targets hold no embeddings of {', '.join(missing)}; make targets that do with "
                 "`tipim make-targets`, or give photos with --targets"
             )
         for name in surrogates:
             length, wanted = self.embeddings[name].shape[1], zoo.find(name).features
             if length != wanted:
-                raise ValueError(
+                raise UserError(
                     f"the targets' embeddings of {name} have {length} numbers instead of {wanted}; "
                     "make the targets anew with `tipim make-targets`"
                 )
@@ -70,14 +73,14 @@ def load(path: Path) -> Targets:
     """Reads a file that `save` wrote.
 
     Raises:
-      ValueError: it is not such a file.
+      UserError: it is not such a file.
     """
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         names = tuple(str(name) for name in arrays.pop("names"))
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged bytes
-        raise ValueError(
+        raise UserError(
             f"{path} is not a file of targets; make one with `tipim make-targets`"
         ) from error
     fit = all(
@@ -85,7 +88,7 @@ def load(path: Path) -> Targets:
         for array in arrays.values()
     )
     if not (names and arrays and fit and all(np.isfinite(a).all() for a in arrays.values())):
-        raise ValueError(
+        raise UserError(
             f"{path} does not hold one embedding of each target; make it anew with "
             "`tipim make-targets`"
         )
@@ -108,11 +111,11 @@ def from_photos(folder: Path, detector: Any, verifiers: Sequence[Verifier]) -> T
     """One target for each photo below a folder, by the largest face in it.
 
     Raises:
-      ValueError: no photo of the folder shows a face.
+      UserError: no photo of the folder shows a face.
     """
     found = [(path, face) for path, face in _largest_faces(folder, detector)]
     if not found:
-        raise ValueError(f"{folder} holds no photo with a face that could serve as a target")
+        raise UserError(f"{folder} holds no photo with a face that could serve as a target")
     names = tuple(path.stem for path, _ in found)
     return Targets(names, _embed(verifiers, [face for _, face in found]))
 
@@ -133,15 +136,15 @@ def make(
     any two, over all recognisers and relative to the thresholds, stays smallest.
 
     Raises:
-      ValueError: fewer people with a face than `blend`, or `count` or `blend` below 1.
+      UserError: fewer people with a face than `blend`, or `count` or `blend` below 1.
     """
     if count < 1 or blend < 1:
-        raise ValueError(f"count and blend must be at least 1, not {count} and {blend}")
+        raise UserError(f"count and blend must be at least 1, not {count} and {blend}")
     people: dict[Path, Face] = {}
     for path, face in _largest_faces(folder, detector):
         people.setdefault(path if path.parent == folder else path.parent, face)
     if len(people) < blend:
-        raise ValueError(
+        raise UserError(
             f"{folder} shows {len(people)} people, fewer than the {blend} of a blend; add photos or "
             "lower --blend"
         )
@@ -163,6 +166,78 @@ def likeness(embeddings: np.ndarray) -> tuple[float, float]:
     """Mean and largest cosine between any two of [T,D] embeddings; (0, 0) for a single one."""
     cosines = (embeddings @ embeddings.T)[np.triu_indices(len(embeddings), 1)]
     return (float(cosines.mean()), float(cosines.max())) if len(cosines) else (0.0, 0.0)
+
+
+def one_person(targets: Targets) -> list[tuple[str, ...]]:
+    """Finds targets that are one person, in groups of their names.
+
+    Two are if more than half of the recognisers that have a threshold say so; so are those that a third one
+    joins.
+    """
+    group = np.arange(len(targets.names))
+    for first, second in _same_pairs(targets):
+        low, high = sorted((group[first], group[second]))
+        group[group == high] = low
+    members = [np.flatnonzero(group == i) for i in np.unique(group)]
+    return [tuple(targets.names[i] for i in some) for some in members if len(some) > 1]
+
+
+def _same_pairs(targets: Targets) -> Iterator[tuple[int, int]]:
+    """Pairs (i, j), i < j, of targets that are one person; rows in blocks, as there may be many targets."""
+    judged = _thresholds(targets)
+    for top in range(0, len(targets.names), _ROWS):
+        votes = np.zeros((len(targets.names[top : top + _ROWS]), len(targets.names)), int)
+        for name, threshold in judged.items():
+            rows = targets.embeddings[name]
+            votes += rows[top : top + _ROWS] @ rows.T > threshold
+        for i, j in np.argwhere(2 * votes > len(judged)):
+            if top + i < j:
+                yield int(top + i), int(j)
+
+
+def shown_by(targets: Targets, faces: Sequence[Face], verifiers: Sequence[Verifier]) -> list[str]:
+    """Notes on faces that are a target themselves, to more than half of the recognisers with a threshold.
+
+    Args:
+      targets: any.
+      faces: of a photo, numbered from 1 in this order.
+      verifiers: the recognisers; those that the targets have no embeddings of are not asked.
+    """
+    judged = _thresholds(targets)
+    asked = [verifier for verifier in verifiers if verifier.name in judged]
+    votes = np.zeros((len(faces), len(targets.names)), int)
+    for verifier in asked if faces else ():
+        cosines = embeddings(verifier, faces) @ targets.embeddings[verifier.name].T
+        votes += cosines > judged[verifier.name]
+    notes = []
+    for number, row in enumerate(votes, 1):
+        if names := [targets.names[i] for i in np.flatnonzero(2 * row > len(asked))]:
+            notes.append(
+                f"face {number} is to most recognisers a target itself ({_first(names, ', ')}); leave that "
+                "out of --targets"
+            )
+    return notes
+
+
+def _thresholds(targets: Targets) -> dict[str, float]:
+    """Recogniser -> threshold, of the recognisers of the targets that have one."""
+    calibrated = {name: zoo.thresholds(name) for name in targets.embeddings}
+    return {name: known["far_1e-3"] for name, known in calibrated.items() if known}
+
+
+def warning(targets: Targets) -> str:
+    """One sentence about targets that are one person; empty if there are none."""
+    groups = one_person(targets)
+    if not groups:
+        return ""
+    named = _first([_first(group, " = ") for group in groups], "; ")
+    return f"some targets are one person to most recognisers; keep one of each: {named}"
+
+
+def _first(names: Sequence[str], joint: str) -> str:
+    """The names, or the first few of many."""
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return joint.join([*names[:_NAMED], *more])
 
 
 def _spread(
