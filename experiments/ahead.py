@@ -28,6 +28,7 @@ from jax.sharding import PartitionSpec as P
 from experiments import convolutions, entry, machine, results, sharding
 from ports import zoo
 from tipim_jax import attack, batching, ensemble, search
+from tipim_jax.errors import UserError
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.photos import compilation, engine, presets, targets
 from tipim_jax.photos.presets import Settings
@@ -37,7 +38,7 @@ _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "As JAX names slices; or 
 _LIBTPU = flags.DEFINE_string("libtpu", None, "The file libtpu.so.")
 _SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers to attack.")
 _STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Faces of a device.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Faces of a device.", lower_bound=1)
 _PASSES_ONLY = flags.DEFINE_bool("passes_only", False, "Not the whole program.")
 _WORKDIR = flags.DEFINE_string("workdir", "results/ahead", "Where results go.")
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
@@ -64,12 +65,12 @@ def slice_of(topology: str, libtpu: str | None) -> Mesh:
     """The devices of a slice, none of which need exist.
 
     Raises:
-      ValueError: there is no libtpu, or it does not know the topology.
+      UserError: there is no libtpu, or it does not know the topology.
     """
     if topology == HERE:
         return Mesh(np.asarray(jax.local_devices()), (compilation.FACES,))
     if libtpu is None or not os.path.isfile(libtpu):
-        raise ValueError(
+        raise UserError(
             "--libtpu names no file; run `pip download --no-deps libtpu`, unzip it, and give libtpu.so"
         )
     os.environ |= {
@@ -82,7 +83,7 @@ def slice_of(topology: str, libtpu: str | None) -> Mesh:
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except (RuntimeError, jax.errors.JaxRuntimeError) as error:
-        raise ValueError(f"libtpu knows no topology {topology!r}; try v5e:2x2") from error
+        raise UserError(f"libtpu knows no topology {topology!r}; try v5e:2x2") from error
     return Mesh(np.asarray(described.devices).reshape(-1), (compilation.FACES,))
 
 

@@ -40,6 +40,7 @@ from experiments import (
     sharding,
 )
 from experiments.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
+from tipim_jax.errors import UserError
 
 _MODELS = flags.DEFINE_list(
     "models", ["mobilefacenet_casia", "irse50", "sface+dlib"], "Surrogates; + joins several."
@@ -47,13 +48,19 @@ _MODELS = flags.DEFINE_list(
 _TARGETS = flags.DEFINE_list("targets", ["1", "5", "10", "20"], "Numbers of targets T.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "Images at once.")
 _WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d).")
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed turns of each implementation.")
-_EXTRA_STEPS = flags.DEFINE_integer("extra_steps", 3, "k; fewer where a step takes long.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed turns of each implementation.", lower_bound=1)
+_EXTRA_STEPS = flags.DEFINE_integer(
+    "extra_steps", 3, "k; fewer where a step takes long.", lower_bound=1
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "An identity folder, to compare protection too.")
 _PROTOCOL = flags.DEFINE_string("protocol", None, "The manifest that goes with it.")
 _CACHE = flags.DEFINE_string("cache", "results/cache", "Aligned faces and embeddings.")
-_NUM_PROBES = flags.DEFINE_integer("num_probes", 20, "Photos that each implementation protects.")
-_DEVICES = flags.DEFINE_integer("devices", 0, "Simulated devices for the sharding check.")
+_NUM_PROBES = flags.DEFINE_integer(
+    "num_probes", 20, "Photos that each implementation protects.", lower_bound=1
+)
+_DEVICES = flags.DEFINE_integer(
+    "devices", 0, "Simulated devices for the sharding check.", lower_bound=0
+)
 _WORKDIR = flags.DEFINE_string("workdir", "results/benchmark", "Where results go.")
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
 
@@ -246,7 +253,7 @@ def main(_: list[str]) -> None:
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        raise ValueError("PyTorch is absent; run pip install -e .[parity]") from None
+        raise UserError("PyTorch is absent; run pip install -e .[parity]") from None
     counts = [10] if quick else [int(t) for t in _TARGETS.value]
     batches = [1] if quick else [int(b) for b in _BATCHES.value]
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)

@@ -21,6 +21,7 @@ from absl import flags
 from experiments import data, entry, launch, results
 from ports import store, zoo
 from tipim_jax import metrics
+from tipim_jax.errors import UserError
 from tipim_jax.photos import verify
 
 _BFLOAT16 = flags.DEFINE_integer(
@@ -33,14 +34,14 @@ def pairs(identities: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """All genuine pairs [P,2], and as many impostor pairs [P,2] drawn without repetition.
 
     Raises:
-      ValueError: nobody has two photos, or there are fewer impostor pairs than genuine ones.
+      UserError: nobody has two photos, or there are fewer impostor pairs than genuine ones.
     """
     first, second = np.triu_indices(len(identities), 1)
     same = identities[first] == identities[second]
     both = np.stack([first, second], axis=1)
     genuine, strangers = both[same], both[~same]
     if not 0 < len(genuine) <= len(strangers):
-        raise ValueError(
+        raise UserError(
             f"{len(genuine)} genuine and {len(strangers)} impostor pairs are not enough to calibrate; "
             "take a protocol with more people, some with several photos"
         )
@@ -90,7 +91,7 @@ def main(_: list[str]) -> None:
     )
     names = run.models or [card.name for card in zoo.available() if not card.missing]
     if not names:
-        raise ValueError("no recogniser can be loaded here; see `tipim models`")
+        raise UserError("no recogniser can be loaded here; see `tipim models`")
     verifiers = [verify.load(name) for name in names]
     found = data.faces(protocol.probes + gallery, run.cache)
     count = len(pairs(found.identities, run.seed)[0])

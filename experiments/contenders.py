@@ -1,9 +1,10 @@
-"""Four implementations of TIP-IM on the same images: (a) and (b) in PyTorch, (c) and (d) ours.
+"""Implementations of TIP-IM on the same images: (a) and (b) in PyTorch, (r), (c) and (d) in JAX.
 
 (a) has the released structure: batch 1, weights that require gradients, T retained backward passes, T
-candidate forwards; (b) is the same with frozen weights, batched as well as PyTorch can; (c) is ours with
-the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with
-random affine views unless said otherwise.
+candidate forwards, two warps a view; (b) is the same with frozen weights, batched as well as PyTorch can. (r)
+is (a) as a composition of this library: one image and one target at a time, exhaustive search, two warps; no
+gradients of weights, which JAX does not compute unasked. (c) is ours with the exhaustive search, (d) ours
+with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with random affine views unless said otherwise.
 """
 
 from collections.abc import Callable
@@ -29,9 +30,12 @@ NETWORKS = {"mobilefacenet_casia": "mobilefacenet_112x96_128", "irse50": "irse50
 IMPLEMENTATIONS = {
     "a": "PyTorch, released structure",
     "b": "PyTorch, frozen and batched",
+    "r": "JAX, released structure",
     "c": "ours, exhaustive",
     "d": "ours, default",
 }
+PYTORCH = "ab"  # take the extra `parity`
+ONE_BY_ONE = "ar"  # take one image at a time
 
 
 class Model(NamedTuple):
@@ -82,23 +86,39 @@ def inputs(used: Model, count: int, batch: int) -> Inputs:
 Attempt = Callable[[int], np.ndarray]  # steps -> protected images [B,160,160,3]
 
 
-def ours(used: Model, given: Inputs, strategy: str, *, views: bool = True) -> Attempt:
-    """A JAX implementation; its inputs lie on the device before it is timed."""
-    setting = SETTING._replace(search=strategy, diversity="affine" if views else "none")
-    composed = methods.compose("tip_im", used.combined.embed, setting).attack
-    problem = attack.prepare(
-        *used.combined, given.images, given.targets, jnp.asarray(SETTING.epsilon)
-    )
-    keys = jax.random.split(jax.random.key(0), len(given.images))
+def ours(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
+    """Makes a JAX implementation; its inputs lie on the device before it is timed."""
+    searches = {"r": "exhaustive", "c": "exhaustive", "d": "default"}
+    kinds = {"r": "released", "c": "affine", "d": "affine"}
+    setting = SETTING._replace(search=searches[name], diversity=kinds[name] if views else "none")
+    alone = name in ONE_BY_ONE
+    composed = methods.compose(
+        "tip_im", used.combined.embed, setting, chunk=1 if alone else None
+    ).attack
+    count = len(given.images)
+    keys = jax.random.split(jax.random.key(0), count)
+    parts = [slice(i, i + 1) for i in range(count)] if alone else [slice(count)]
+    problems = [
+        attack.prepare(
+            *used.combined, given.images[part], given.targets, jnp.asarray(SETTING.epsilon)
+        )
+        for part in parts
+    ]
 
     def attempt(steps: int) -> np.ndarray:
-        state = attack.initial_state(composed, problem)
-        state, _ = attack.run(
-            *(composed, used.combined.params, keys, state, problem),
-            num_steps=steps,
-            record=attack.nothing,
-        )
-        return np.asarray(state.image)
+        made = []
+        for part, problem in zip(parts, problems, strict=True):
+            state, _ = attack.run(
+                composed,
+                used.combined.params,
+                keys[part],
+                attack.initial_state(composed, problem),
+                problem,
+                num_steps=steps,
+                record=attack.nothing,
+            )
+            made.append(np.asarray(state.image))
+        return np.concatenate(made)
 
     return attempt
 
@@ -107,8 +127,8 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
     """A PyTorch implementation: `structure` is "released" or "batched"."""
     import torch
 
-    from experiments import torch_tip_im
-    from tests.parity.torch_models import REFERENCES
+    from experiments.pytorch import tip_im
+    from experiments.pytorch.networks import REFERENCES
 
     embeds = []
     for recogniser, architecture, tensors in used.parts:
@@ -117,7 +137,7 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
         reference.module.requires_grad_(structure == "released")
         usual = ARCHITECTURES[architecture]
         embeds.append(
-            torch_tip_im.on_canvas(
+            tip_im.on_canvas(
                 *(reference.module, recogniser, usual.mean, usual.scale, usual.channels == "BGR")
             )
         )
@@ -128,8 +148,8 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
         generator = torch.Generator().manual_seed(0) if views else None
         together = 1 if structure == "released" else len(images)
         made = [
-            getattr(torch_tip_im, structure)(
-                *(torch_tip_im.joined(embeds, used.weights), part, targets),
+            getattr(tip_im, structure)(
+                *(tip_im.joined(embeds, used.weights), part, targets),
                 epsilon=SETTING.epsilon,
                 alpha=SETTING.alpha,
                 steps=steps,
@@ -144,9 +164,9 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
 
 def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> Attempt:
     """One of `IMPLEMENTATIONS`, ready to run on these images."""
-    if name in ("a", "b"):
+    if name in PYTORCH:
         return theirs(used, given, structure={"a": "released", "b": "batched"}[name], views=views)
-    return ours(used, given, {"c": "exhaustive", "d": "default"}[name], views=views)
+    return ours(used, given, name, views=views)
 
 
 def passes(name: str, targets: int, steps: int) -> tuple[float, float]:

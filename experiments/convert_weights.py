@@ -13,6 +13,7 @@ from absl import flags
 
 from experiments import entry
 from ports import random_weights, register
+from tipim_jax.errors import UserError
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The file to convert.")
 _ARCH = flags.DEFINE_string("arch", "auto", "Network, or auto to recognise it.")
@@ -31,7 +32,7 @@ def main(_: list[str]) -> None:
     elif _CHECKPOINT.value:
         checkpoint = Path(_CHECKPOINT.value)
     else:
-        raise ValueError("give --checkpoint, or --quick")
+        raise UserError("give --checkpoint, or --quick")
     done = register.register(
         checkpoint,
         _NAME.value or checkpoint.stem,

@@ -13,11 +13,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ports import yunet
+from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import Face, find
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.folders import photos_below
-from tipim_jax.photos.formats import is_photo
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.verify import Verifier, embed_canvases
 
@@ -71,7 +71,7 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
     every photo.
 
     Raises:
-      ValueError: the manifest cannot be read, or photos it names are missing or not those it was made of.
+      UserError: the manifest cannot be read, or photos it names are missing or not those it was made of.
     """
     try:
         entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -91,12 +91,13 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
             + _photos(data_dir, entries["target_gallery"])
             + _photos(data_dir, strangers)
         )
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{manifest} is not a protocol ({error!r})") from error
+        hashes = dict(entries.get("hashes", {}))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{manifest} is not a protocol ({error!r})") from error
     for part, photos in (("probes", probes), ("gallery", gallery), ("target_images", targets)):
         if not photos.paths:
-            raise ValueError(f"{manifest} is not a protocol (its {part} are empty)")
-    check(manifest, data_dir, (probes + gallery + targets).paths, entries.get("hashes", {}))
+            raise UserError(f"{manifest} is not a protocol (its {part} are empty)")
+    check(manifest, data_dir, (probes + gallery + targets).paths, hashes)
     return Protocol(manifest.stem, probes, gallery, targets)
 
 
@@ -106,11 +107,11 @@ def check(
     """Whether the photos of a manifest are there, and are those it was made of.
 
     Raises:
-      ValueError: they are not.
+      UserError: they are not.
     """
     missing = [str(path) for path in photos if not path.is_file()]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"{len(missing)} photos of {manifest.name} are not below {data_dir}, {missing[0]} first; "
             "check --data_dir"
         )
@@ -120,7 +121,7 @@ def check(
         if hashes and hashes.get(str(path.relative_to(data_dir))) != digest(path)
     ]
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{len(changed)} photos below {data_dir} are not those that {manifest.name} was made of, "
             f"{changed[0]} first; use the same photos or make a new manifest"
         )
@@ -129,11 +130,6 @@ def check(
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def photos_of(folder: Path) -> list[Path]:
-    """The photos directly in a folder, by name."""
-    return sorted(p for p in folder.iterdir() if is_photo(p))
 
 
 def photo_folder(data_dir: Path, cache: Path) -> Path:
@@ -154,12 +150,12 @@ def chosen_protocol(
     """The protocol that an experiment's flags ask for.
 
     Raises:
-      ValueError: neither --quick nor both --data_dir and --protocol are given, or they do not fit.
+      UserError: neither --quick nor both --data_dir and --protocol are given, or they do not fit.
     """
     if quick:
         return built_in_protocol()
     if not (data_dir and manifest):
-        raise ValueError("give --data_dir and --protocol, or --quick")
+        raise UserError("give --data_dir and --protocol, or --quick")
     return read_protocol(Path(manifest), photo_folder(Path(data_dir), Path(cache)))
 
 
@@ -258,7 +254,7 @@ def faces(
       canvas: (detector, pixels) -> [160,160,3], or a `PhotoError` why there is none.
 
     Raises:
-      ValueError: no photo has one.
+      UserError: no photo has one.
     """
     folder = cache / kind
     folder.mkdir(parents=True, exist_ok=True)
@@ -283,7 +279,7 @@ def faces(
         digests.append(content)
     if not paths:
         first = f", {missing[0][0]} first ({missing[0][1]})" if missing else ""
-        raise ValueError(f"none of {len(photos.paths)} photos shows a face{first}")
+        raise UserError(f"none of {len(photos.paths)} photos shows a face{first}")
     return Faces(
         tuple(paths), np.stack(canvases), np.array(identities), tuple(digests), tuple(missing)
     )

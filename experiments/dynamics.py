@@ -41,6 +41,7 @@ from experiments.report import Picture, Table
 from experiments.runs import Run
 from experiments.watching import PROBES, Watch
 from tipim_jax import probes
+from tipim_jax.errors import UserError
 
 flags.DEFINE_alias("num_images", "num_probes")
 _METHOD = flags.DEFINE_string("method", "tip_im", "A method and settings, METHOD:FIELD=VALUE.")
@@ -49,8 +50,10 @@ _WITNESSES = flags.DEFINE_list(
     "witnesses", None, "Recognisers that only watch; the judges if none."
 )
 _PROBES = flags.DEFINE_list("probes", list(watching.DEFAULT), "What to watch, or all.")
-_STRIDE = flags.DEFINE_integer("stride", 5, "Steps between looks of the probes that cost passes.")
-_SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.")
+_STRIDE = flags.DEFINE_integer(
+    "stride", 5, "Steps between looks of the probes that cost passes.", lower_bound=1
+)
+_SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.", lower_bound=0)
 _DIRECTION = flags.DEFINE_enum(
     "direction", "random", watching.DIRECTIONS, "Second direction of the surface."
 )
@@ -150,7 +153,7 @@ def main(argv: list[str]) -> None:
     folders = [*_COMPARE.value, *argv[1:]]
     if folders:
         if len(folders) < 2:
-            raise ValueError("--compare takes the folders of two runs")
+            raise UserError("--compare takes the folders of two runs")
         workdir = Path(flags.FLAGS.workdir or "results/dynamics_compared")
         compare(folders, workdir)
         print(f"{' and '.join(folders)} overlaid in {workdir / 'report.html'}")

@@ -36,6 +36,7 @@ from experiments.recording import Recording
 from experiments.report import Picture, Table
 from experiments.runs import Run
 from experiments.watching import Watch
+from tipim_jax.errors import UserError
 
 flags.DEFINE_alias("num_images", "num_probes")
 _QUESTION = flags.DEFINE_string("question", "switching", "One of the five, or all.")
@@ -359,7 +360,7 @@ QUESTIONS: Mapping[str, Callable[[Study], Answer]] = {
 def main(_: list[str]) -> None:
     asked = list(QUESTIONS) if _QUESTION.value == "all" else [_QUESTION.value]
     if not set(asked) <= set(QUESTIONS):
-        raise ValueError(f"--question is one of {', '.join(QUESTIONS)}, or all")
+        raise UserError(f"--question is one of {', '.join(QUESTIONS)}, or all")
     quick = flags.FLAGS.quick
     source = "sface" if quick else _SOURCE.value
     witnesses = ["dlib"] if quick else _WITNESSES.value

@@ -19,6 +19,7 @@ from absl import flags
 
 from experiments import entry, launch, paper, ranking, report, results, runs, tables
 from experiments.report import Picture, Table
+from tipim_jax.errors import UserError
 
 _ROWS = flags.DEFINE_list(
     "rows",
@@ -34,7 +35,7 @@ def main(_: list[str]) -> None:
     rows = _QUICK_ROWS if run.quick else _ROWS.value
     compare = rows[1:] if run.quick else _COMPARE.value
     if len(compare) == 1:
-        raise ValueError("--compare takes two rows or more")
+        raise UserError("--compare takes two rows or more")
     names = run.named(dict.fromkeys([*rows, *compare]), every_target=True)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     made = {text: runs.measured(run, bench, name) for text, name in names.items()}

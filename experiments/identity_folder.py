@@ -14,7 +14,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
-from experiments import protocols
+from experiments.people import people_of
+from tipim_jax.errors import UserError
 
 SPLIT = "photos"
 
@@ -52,7 +53,7 @@ class IdentityFolder(tfds.core.GeneratorBasedBuilder):
         if self._root is None:
             raise ValueError("give root, the identity folder, to build this dataset")
         root = Path(self._root)
-        for person, photos in protocols.people_of(root).items():
+        for person, photos in people_of(root).items():
             for photo in photos:
                 example = {"image": str(root / person / photo), "label": person, "name": photo}
                 yield f"{person}/{photo}", example
@@ -62,10 +63,10 @@ def pack(root: Path, folder: Path) -> Path:
     """Builds the dataset of an identity folder below `folder`; returns its own folder.
 
     Raises:
-      ValueError: `root` holds no person with a photo.
+      UserError: `root` holds no person with a photo.
     """
-    if "" in protocols.people_of(root):
-        raise ValueError(f"{root} holds no subfolder with photos; make one for each person")
+    if "" in people_of(root):
+        raise UserError(f"{root} holds no subfolder with photos; make one for each person")
     builder = IdentityFolder(root=str(root), data_dir=str(folder), file_format="array_record")
     builder.download_and_prepare()
     return Path(builder.data_dir)
@@ -75,23 +76,23 @@ def unpack(prepared: Path, root: Path) -> None:
     """Writes the photos of a prepared dataset as an identity folder, all of them or none.
 
     Raises:
-      ValueError: it cannot be read without TensorFlow, or holds no photos labelled in words.
+      UserError: it cannot be read without TensorFlow, or holds no photos labelled in words.
     """
     try:
         builder = tfds.builder_from_directory(str(prepared))
     except (ValueError, OSError, ParseError) as error:
-        raise ValueError(f"{prepared} is not a dataset that TFDS can read ({error})") from error
+        raise UserError(f"{prepared} is not a dataset that TFDS can read ({error})") from error
     features = dict(builder.info.features or {})
     words = isinstance(features.get("label"), tfds.features.Text)
     if not (words and isinstance(features.get("image"), tfds.features.Image)):
-        raise ValueError(f"{prepared} holds no photos labelled in words; pack an identity folder")
+        raise UserError(f"{prepared} holds no photos labelled in words; pack an identity folder")
     undecoded = {"image": tfds.decode.SkipDecoding()}
     try:
         sources = [
             builder.as_data_source(split=split, decoders=undecoded) for split in builder.info.splits
         ]
     except NotImplementedError as error:
-        raise ValueError(
+        raise UserError(
             f"{prepared} is in {builder.info.file_format.name}, which takes TensorFlow to read; "
             "prepare it with file_format=array_record"
         ) from error

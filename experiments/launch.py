@@ -30,7 +30,7 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
     The rows that a run measures are not part of it: more may be added to the same folder.
 
     Raises:
-      ValueError: the flags do not say which photos, a model is unknown, or the folder holds another run.
+      UserError: the flags do not say which photos, a model is unknown, or the folder holds another run.
     """
     quick = _QUICK.value
     if protocol is None:

@@ -26,6 +26,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import data, entry, identity_folder, protocols
+from experiments.people import people_of
+from tipim_jax.errors import UserError
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of photos, person/photo or flat, or a dataset that TFDS prepared."
@@ -49,12 +51,12 @@ def main(_: list[str]) -> None:
         quick(Path(_WORKDIR.value))
         return
     if not (_DATA_DIR.value and _OUT.value):
-        raise ValueError("give --data_dir and --out, or --quick")
+        raise UserError("give --data_dir and --out, or --quick")
     verify = _KIND.value == "verification"
     targets = _TARGETS.value or (4 if verify else 10)
     try:
         root = data.photo_folder(Path(_DATA_DIR.value), Path(_CACHE.value))
-        people = protocols.people_of(root)
+        people = people_of(root)
         if _BASE.value:
             made = protocols.based(Path(_BASE.value), people)
         elif verify:
@@ -67,13 +69,13 @@ def main(_: list[str]) -> None:
         if _PACK.value:
             print(f"packed {identity_folder.pack(root, Path(_PACK.value))}")
     except OSError as error:
-        raise ValueError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def quick(workdir: Path) -> None:
     """Both manifests of the demo photos, and the photos packed."""
     root = data.demo_people(workdir / "photos")
-    people = protocols.people_of(root)
+    people = people_of(root)
     packed = identity_folder.pack(root, workdir / "packed")
     protocols.write(
         protocols.verification(people, 2, 1, [], 0), root, workdir / "verification.json"

@@ -16,6 +16,7 @@
 Each name with `_untargeted` is the dodging form: away from the source, targets play no part.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -28,6 +29,7 @@ import optax
 from tipim_jax import attack, batching, constraints, diversity, ensemble, search, updates
 from tipim_jax.constraints import Constraint
 from tipim_jax.diversity import Diversity
+from tipim_jax.errors import UserError
 from tipim_jax.gains import Gain
 from tipim_jax.objectives import Objective, cotangent, squared_distance
 from tipim_jax.search import Context, Search
@@ -150,6 +152,9 @@ SEARCHES: dict[str, Callable[[], Search]] = {
     "centre": centre,
     "fixed": search.fixed,
 }
+REDUCTIONS = ("max", "sum", "min")  # of `gains.Gain`
+POSITIVE = ("epsilon", "alpha", "steps")
+NOT_NEGATIVE = ("decay", "gamma", "attract", "repel")
 METHODS: dict[str, Callable[[Setting], Setting]] = {
     "fgsm": lambda s: _alone(s)._replace(steps=1, alpha=s.epsilon, decay=0.0),
     "pgd": lambda s: _alone(s)._replace(decay=0.0),
@@ -174,17 +179,23 @@ def settled(name: str, setting: Setting = Setting()) -> Setting:
     """The setting after what sets the method apart.
 
     Raises:
-      ValueError: an unknown method, norm, diversity or search.
+      UserError: an unknown method, norm, diversity, search or gain, or a number out of its range.
     """
     base = name.removesuffix(UNTARGETED)
     if base not in METHODS:
-        raise ValueError(
+        raise UserError(
             f"unknown method {name!r}; use {', '.join(METHODS)}, or one of them with {UNTARGETED}"
         )
     own = METHODS[base](setting)
-    for table, key in ((NORMS, own.norm), (DIVERSITIES, own.diversity), (SEARCHES, own.search)):
-        if key not in table:
-            raise ValueError(f"{key!r} is none of {', '.join(table)}")
+    choices = ((NORMS, own.norm), (DIVERSITIES, own.diversity), (SEARCHES, own.search))
+    for known, key in (*choices, (REDUCTIONS, own.reduce)):
+        if key not in known:
+            raise UserError(f"{key!r} is none of {', '.join(known)}")
+    for field in (*POSITIVE, *NOT_NEGATIVE):
+        value = getattr(own, field)
+        if not 0 <= value < math.inf or (field in POSITIVE and value == 0):
+            more = "more than 0" if field in POSITIVE else "0 or more"
+            raise UserError(f"{field} is {value:g}; give {more}")
     return own if base == name else own._replace(attract=0.0, search="fixed")
 
 
@@ -194,6 +205,7 @@ def compose(
     setting: Setting = Setting(),
     *,
     around: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda u: u,
+    chunk: int | None = None,
 ) -> Method:
     """A method by its name.
 
@@ -202,9 +214,10 @@ def compose(
       embed: (params, image [H,W,C]) -> [D] unit norm.
       setting: what the method does not set itself.
       around: what becomes of its updates: `probes.watched`, or others in their place.
+      chunk: targets at once, as in `attack.tip_im`.
 
     Raises:
-      ValueError: as `settled`.
+      UserError: as `settled`.
     """
     own = settled(name, setting)
     norm = NORMS[own.norm]
@@ -217,6 +230,7 @@ def compose(
         gain=Gain(own.reduce, own.squared),
         search=SEARCHES[own.search](),
         diversity=DIVERSITIES[own.diversity](),
+        chunk=chunk,
     )
     single = own.search == "fixed"
     return Method(name, composed, own.epsilon, own.steps, own.gamma, norm.rounded, single)

@@ -33,6 +33,7 @@ from experiments import (
 from experiments.report import Picture, Table
 from experiments.runs import Measured, Row, Run
 from experiments.seeing import canvases
+from tipim_jax.errors import UserError
 
 _SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
 _METHOD = flags.DEFINE_string("method", "tip_im", "Method.")
@@ -101,6 +102,8 @@ def main(_: list[str]) -> None:
     source = "sface" if run.quick else _SOURCE.value
     gammas = ["3"] if run.quick else _GAMMAS.value
     batches = ["2"] if run.quick else _BATCHES.value
+    if wrong := [batch for batch in batches if not batch.isdecimal() or int(batch) < 1]:
+        raise UserError(f"--batches: {wrong[0]!r} is no number of photos; give 1 or more")
     method = "mim" if run.quick else _METHOD.value
     rows = [
         f"{source}/{method}:gamma={g}:batch={b}@{whole(run.probes, int(b))}"

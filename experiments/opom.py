@@ -34,7 +34,7 @@ from experiments.runs import Run
 _SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
 _METHOD = flags.DEFINE_string("method", "mim_untargeted", "Method; one without random views.")
 _PHOTOS = flags.DEFINE_integer(
-    "photos", 10, "Photos of a person that a mask is made on, at the most."
+    "photos", 10, "Photos of a person that a mask is made on, at the most.", lower_bound=1
 )
 _EPSILON = flags.DEFINE_float("epsilon", 8.0, "Bound on the mask, pixel levels.")
 

@@ -21,6 +21,7 @@ from experiments.methods import Setting
 from experiments.recording import Recording
 from experiments.runs import Run
 from experiments.watching import Watch
+from tipim_jax.errors import UserError
 from tipim_jax.updates import l2_direction, sign, unit_mean_abs
 
 Make = Callable[[int], optax.GradientTransformation]  # number of steps -> updates
@@ -98,11 +99,11 @@ def study(
     """Variants by their names at equal PSNR, kept part by part.
 
     Raises:
-      ValueError: an unknown name.
+      UserError: an unknown name.
     """
     unknown = [name for name in names if name not in VARIANTS]
     if unknown:
-        raise ValueError(f"there is no optimiser {unknown[0]!r}; use {', '.join(VARIANTS)}")
+        raise UserError(f"there is no optimiser {unknown[0]!r}; use {', '.join(VARIANTS)}")
     few = run._replace(probes=min(PILOT, run.probes))
 
     def watched(run: Run, name: str, epsilon: float, cell: str) -> Recording:

@@ -14,6 +14,7 @@ from experiments.protections import Subjects
 from experiments.runs import Run
 from ports import zoo
 from tipim_jax import metrics
+from tipim_jax.errors import UserError
 from tipim_jax.photos.verify import Verifier, embed_canvases, from_recogniser
 
 FARS = (1e-1, 1e-2, 1e-3)
@@ -52,7 +53,7 @@ def read(manifest: Path, root: Path) -> Manifest:
     as for `data.read_protocol`. Photos are paths below `root`.
 
     Raises:
-      ValueError: it is no such manifest, its parts do not fit, or its photos are missing or changed.
+      UserError: it is no such manifest, its parts do not fit, or its photos are missing or changed.
     """
     try:
         entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -60,13 +61,14 @@ def read(manifest: Path, root: Path) -> Manifest:
         others = {root / a: root / b for a, b in entries.get("others", {}).items()}
         targets = {n: (root / t["aim"], root / t["test"]) for n, t in entries["targets"].items()}
         groups = {n: tuple(root / p for p in g) for n, g in entries.get("groups", {}).items()}
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{manifest} is not a verification protocol ({error!r})") from error
+        hashes = dict(entries.get("hashes", {}))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{manifest} is not a verification protocol ({error!r})") from error
     groups = groups or dict.fromkeys(targets, photos)
     found = Manifest(manifest.stem, photos, others, targets, groups, root)
     _check_parts(found, manifest, root)
     named = [*photos, *others.values(), *(path for pair in targets.values() for path in pair)]
-    data.check(manifest, root, named, entries.get("hashes", {}))
+    data.check(manifest, root, named, hashes)
     return found
 
 
@@ -74,24 +76,24 @@ def _check_parts(found: Manifest, manifest: Path, root: Path) -> None:
     """Whether the parts of a manifest fit each other.
 
     Raises:
-      ValueError: they do not.
+      UserError: they do not.
     """
     for part, named in (("photos", found.photos), ("targets", found.targets)):
         if not named:
-            raise ValueError(f"{manifest} names no {part}")
+            raise UserError(f"{manifest} names no {part}")
     if stray := found.groups.keys() ^ found.targets.keys():
-        raise ValueError(
+        raise UserError(
             f"`groups` and `targets` of {manifest} differ in {', '.join(sorted(stray))}; name a group for "
             "every target, or no groups"
         )
     for name, group in found.groups.items():
         if not group:
-            raise ValueError(f"the group of {name!r} in {manifest} is empty")
+            raise UserError(f"the group of {name!r} in {manifest} is empty")
     known = set(found.photos)
     parts = {"others": tuple(found.others)} | {f"groups.{n}": g for n, g in found.groups.items()}
     for part, paths in parts.items():
         if strays := [str(path.relative_to(root)) for path in paths if path not in known]:
-            raise ValueError(
+            raise UserError(
                 f"{len(strays)} photos in `{part}` of {manifest}, {strays[0]} first, are not among its "
                 "`photos`"
             )
@@ -151,7 +153,7 @@ def thresholds(scene: Scene, judge: str) -> tuple[dict[float, float], str]:
     strangers = (people[first] != people[second]) | (len(set(people)) == 1)
     impostor = np.sum(embedded[first] * embedded[second], axis=1)[strangers]
     if not len(impostor):
-        raise ValueError(f"{scene.manifest.name} shows too few people to calibrate {judge}")
+        raise UserError(f"{scene.manifest.name} shows too few people to calibrate {judge}")
     # Thresholds depend on impostors alone.
     calibrated = metrics.calibrate(np.ones(1), impostor, FARS)
     return calibrated.thresholds, f"calibrated on {len(impostor)} pairs"
@@ -186,14 +188,14 @@ def protected(
       some show no face.
 
     Raises:
-      ValueError: no photo, or not the target's, shows a face.
+      UserError: no photo, or not the target's, shows a face.
     """
     chosen = scene.at(photos)
     if not len(chosen):
-        raise ValueError(f"no photo of {scene.manifest.name} that aims at {target!r} shows a face")
+        raise UserError(f"no photo of {scene.manifest.name} that aims at {target!r} shows a face")
     aim = scene.at(scene.manifest.targets[target][:1])
     if not len(aim):
-        raise ValueError(f"{scene.manifest.targets[target][0]} shows no face to aim at")
+        raise UserError(f"{scene.manifest.targets[target][0]} shows no face to aim at")
     subjects = Subjects(
         scene.faces.at(chosen),
         (target,),
@@ -219,7 +221,7 @@ def trial(run: Run, scene: Scene, text: str, black_box: str, obfuscation: bool) 
     """Protects every photo and compares it as the black box sees it.
 
     Raises:
-      ValueError: for an obfuscation without photos to compare with.
+      UserError: for an obfuscation without photos to compare with.
     """
     (judge,) = (judge for judge in scene.judges if judge.name == black_box)
     before, after, figures = [], [], []
@@ -244,7 +246,7 @@ def trial(run: Run, scene: Scene, text: str, black_box: str, obfuscation: bool) 
             clean = scene.faces.canvases[i]
             figures.append((metrics.psnr(clean, made), metrics.ssim(clean, made)))
     if not after:
-        raise ValueError(f"{scene.manifest.name} names no photo to compare with for this goal")
+        raise UserError(f"{scene.manifest.name} names no photo to compare with for this goal")
     psnr, ssim = np.array(figures).T
     return Trial(np.array(before), np.array(after), {"PSNR": psnr, "SSIM": ssim})
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from tipim_jax.errors import UserError
+
 Numbers = Sequence[float] | np.ndarray
 
 
@@ -138,7 +140,7 @@ def _figure(count: int, columns: int = 3, *, wide: bool = False) -> tuple[Any, l
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError('plots need `pip install "tipim-jax[plots]"`') from None
+        raise UserError('plots need matplotlib; run `pip install "tipim-jax[plots]"`') from None
     columns = min(columns, count)
     rows = -(-count // columns)
     size = (9.0, 3.2 * rows) if wide else (3.6 * columns, 2.9 * rows)

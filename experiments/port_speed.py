@@ -27,6 +27,7 @@ from ports import architectures, random_weights
 from ports.architectures import ARCHITECTURES
 from ports.convert import convert
 from ports.layers import fold_batch_norm
+from tipim_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", "results/port_speed", "Where results go.")
 _ARCHS = flags.DEFINE_list("archs", None, "Networks; all that have a PyTorch side by default.")
@@ -111,18 +112,16 @@ def main(_: list[str]) -> None:
     try:
         import torch
 
-        from tests.parity.torch_models import REFERENCES
+        from experiments.pytorch.networks import REFERENCES
     except ModuleNotFoundError as error:
-        raise SystemExit(
+        raise UserError(
             f"{error.name} is absent; see the head of tests/parity/test_parity.py"
         ) from None
     torch.set_num_threads(CORES)
     names = _ARCHS.value or (QUICK if _QUICK.value else list(REFERENCES))
     unknown = [name for name in names if name not in REFERENCES]
     if unknown:
-        raise SystemExit(
-            f"no PyTorch side for {', '.join(unknown)}; known: {', '.join(REFERENCES)}"
-        )
+        raise UserError(f"no PyTorch side for {', '.join(unknown)}; known: {', '.join(REFERENCES)}")
     batch, rounds = (2, 2) if _QUICK.value else (_BATCH.value, _ROUNDS.value)
     folder = results.prepare(
         _WORKDIR.value, {"networks": list(names), "batch": batch, "rounds": rounds, "cores": CORES}

@@ -23,6 +23,7 @@ from experiments import data, methods
 from experiments.methods import CONTROLS, Setting
 from ports import yunet, zoo
 from tipim_jax import batching, ensemble
+from tipim_jax.errors import UserError
 from tipim_jax.photos import engine
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.files import read_photo
@@ -74,7 +75,7 @@ def named(text: str, setting: Setting = Setting()) -> Name:
       setting: what the name does not say.
 
     Raises:
-      ValueError: it does not follow the grammar; the message says where.
+      UserError: it does not follow the grammar; the message says where.
     """
     body, _, probes = text.partition("@")
     head, *options = body.split(":")
@@ -91,7 +92,7 @@ def named(text: str, setting: Setting = Setting()) -> Name:
             kind = type(getattr(setting, field))
             setting = setting._replace(**{field: _number(text, value, kind)})
         else:
-            raise ValueError(
+            raise UserError(
                 f"{text}: {field!r} is no setting; use targets, batch, virtual, {', '.join(Setting._fields)}"
             )
     best = method.endswith(BEST)
@@ -99,7 +100,7 @@ def named(text: str, setting: Setting = Setting()) -> Name:
     if method in CONTROLS:
         surrogates: tuple[str, ...] = ()
     elif not source and method not in PRESETS:
-        raise ValueError(
+        raise UserError(
             f"{text!r} is no protection; use {', '.join([*CONTROLS, *PRESETS])}, or SOURCE/METHOD with a "
             f"method out of {', '.join(methods.METHODS)}"
         )
@@ -109,11 +110,11 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         taken = "epsilon" if method in CONTROLS else "virtual"
         useless = [option for option in options if option.partition("=")[0] != taken]
         if useless or best:
-            raise ValueError(f"{text}: {method} takes no {[*useless, BEST][0]}, only {taken}")
+            raise UserError(f"{text}: {method} takes no {[*useless, BEST][0]}, only {taken}")
     elif best and methods.settled(method, setting).search != "fixed":
-        raise ValueError(f"{text}: {method} chooses among the targets itself; leave out {BEST}")
+        raise UserError(f"{text}: {method} chooses among the targets itself; leave out {BEST}")
     elif best and method.endswith(methods.UNTARGETED):
-        raise ValueError(f"{text}: {method} has no target; leave out {BEST}")
+        raise UserError(f"{text}: {method} has no target; leave out {BEST}")
     else:
         methods.settled(method, setting)  # raises what is wrong with it
     return Name(
@@ -132,20 +133,20 @@ def named(text: str, setting: Setting = Setting()) -> Name:
 def _count(text: str, value: str) -> int:
     count = _number(text, value, int)
     if count < 1:
-        raise ValueError(f"{text}: {value} is too few; give 1 or more")
+        raise UserError(f"{text}: {value} is too few; give 1 or more")
     return count
 
 
 def _number(text: str, value: str, kind: type) -> Any:
     if kind is bool:
         if value not in ("0", "1"):
-            raise ValueError(f"{text}: {value!r} is neither 0 nor 1")
+            raise UserError(f"{text}: {value!r} is neither 0 nor 1")
         return value == "1"
     try:
         return kind(value)
     except ValueError:
         number = "whole number" if kind is int else "number"
-        raise ValueError(f"{text}: {value!r} is not a {number}") from None
+        raise UserError(f"{text}: {value!r} is not a {number}") from None
 
 
 Frame = Callable[

@@ -8,27 +8,8 @@ from typing import Any
 import numpy as np
 
 from experiments import data, results
-from tipim_jax.photos.folders import photos_below
-
-People = Mapping[str, Sequence[str]]  # person -> photos, as paths below the person's folder
-
-
-def people_of(root: Path) -> dict[str, list[str]]:
-    """The photos in and below the folder of every person; a flat folder is one person called "".
-
-    Raises:
-      ValueError: there is no folder, or no photo in it.
-    """
-    if not root.is_dir():
-        raise ValueError(f"{root} is no folder; give --data_dir a folder of photos")
-    people = {}
-    for person in sorted(path for path in root.iterdir() if path.is_dir()):
-        if photos := sorted(photos_below(person)):
-            people[person.name] = [str(path.relative_to(person)) for path in photos]
-    people = people or {"": [path.name for path in data.photos_of(root)]}
-    if not any(people.values()):
-        raise ValueError(f"{root} holds no photos; give --data_dir a folder of photos")
-    return people
+from experiments.people import People
+from tipim_jax.errors import UserError
 
 
 def identification(
@@ -37,12 +18,12 @@ def identification(
     """The split of the paper's protocol.
 
     Raises:
-      ValueError: there are too few people, or too few with two photos.
+      UserError: there are too few people, or too few with two photos.
     """
     rng = np.random.default_rng(seed)
     several = [name for name, photos in people.items() if len(photos) > 1]
     if len(several) < probes + targets or len(people) < probes + targets + distractors:
-        raise ValueError(
+        raise UserError(
             f"{probes} probes, {targets} targets and {distractors} strangers do not come out of "
             f"{len(people)} people, {len(several)} with several photos; ask for fewer"
         )
@@ -67,7 +48,7 @@ def verification(
     """The photos of a verification protocol, by path below the folder.
 
     Raises:
-      ValueError: there are too few photos, nobody to aim at, or one of `pairs` is not AIM:TEST.
+      UserError: there are too few photos, nobody to aim at, or one of `pairs` is not AIM:TEST.
     """
     rng = np.random.default_rng(seed)
     aims = {}
@@ -75,7 +56,7 @@ def verification(
         for pair in pairs:
             aim, _, test = pair.partition(":")
             if not (aim and test):
-                raise ValueError(f"{pair!r} among the --target_pairs is not AIM:TEST, two photos")
+                raise UserError(f"{pair!r} among the --target_pairs is not AIM:TEST, two photos")
             aims[Path(aim).stem] = {"aim": aim, "test": test}
     else:
         several = [name for name, photos in people.items() if name and len(photos) > 1]
@@ -92,7 +73,7 @@ def verification(
         if photo not in taken
     ]
     if not aims or len(left) < probes:
-        raise ValueError(
+        raise UserError(
             f"{probes} photos and {targets} targets do not come out of this folder of {len(people)} "
             "people; ask for fewer, and name the --target_pairs of a flat folder"
         )
@@ -135,7 +116,7 @@ def based(base: Path, people: People) -> dict[str, Any]:
     """The split of another manifest, strangers given by name spelt out.
 
     Raises:
-      ValueError: it is no manifest, or names strangers who are not among `people`.
+      UserError: it is no manifest, or names strangers who are not among `people`.
     """
     try:
         manifest = json.loads(base.read_text(encoding="utf-8"))
@@ -146,11 +127,11 @@ def based(base: Path, people: People) -> dict[str, Any]:
             manifest["distractors"] = {name: list(people.get(name, ())) for name in strangers}
         paths_of(manifest)
     except KeyError as error:
-        raise ValueError(f"{base} is not a protocol (it has no field {error})") from error
-    except (OSError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{base} is not a protocol ({error})") from error
+        raise UserError(f"{base} is not a protocol (it has no field {error})") from error
+    except (OSError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{base} is not a protocol ({error})") from error
     if absent:
-        raise ValueError(
+        raise UserError(
             f"{len(absent)} people of {base.name} are not in this folder, {absent[0]} first; "
             "check --data_dir"
         )
@@ -161,13 +142,13 @@ def write(manifest: Mapping[str, Any], root: Path, out: Path) -> None:
     """Writes a manifest with its hashes and says what it holds.
 
     Raises:
-      ValueError: photos that it names are not below `root`, or `out` cannot be written.
+      UserError: photos that it names are not below `root`, or `out` cannot be written.
     """
     data.check(out, root, [root / path for path in paths_of(manifest)], {})
     complete = hashed(manifest, root)
     try:
         results.write(out, json.dumps(complete, indent=1) + "\n")
     except OSError as error:
-        raise ValueError(f"{out} cannot be written ({error.strerror})") from error
+        raise UserError(f"{out} cannot be written ({error.strerror})") from error
     parts = ", ".join(f"{len(part)} {name}" for name, part in complete.items())
     print(f"wrote {out}: {parts}")

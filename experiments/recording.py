@@ -5,11 +5,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
 from experiments import results
 from tipim_jax.bulk import tensorboard
+from tipim_jax.errors import UserError
 
 _ABOUT = "about"  # the entry of the file that names axes; no quantity may be called so
 
@@ -47,20 +49,20 @@ def load(path: Path) -> Recording:
     """Reads a recording.
 
     Raises:
-      ValueError: there is none at `path`.
+      UserError: there is none at `path`.
     """
     try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file) as stored:
+            arrays = {name: stored[name] for name in stored.files}
         about = json.loads(str(arrays.pop(_ABOUT)))
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a recording of `experiments.dynamics`") from error
-    return Recording(
-        arrays,
-        {name: tuple(axes) for name, axes in about["axes"].items()},
-        {name: np.array(steps) for name, steps in about["steps"].items()},
-        {axis: tuple(names) for axis, names in about["labels"].items()},
-    )
+        return Recording(
+            arrays,
+            {name: tuple(axes) for name, axes in about["axes"].items()},
+            {name: np.array(steps) for name, steps in about["steps"].items()},
+            {axis: tuple(names) for axis, names in about["labels"].items()},
+        )
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+        raise UserError(f"{path} is not a recording of `experiments.dynamics`") from error
 
 
 def write_scalars(folder: Path, recording: Recording) -> int:
@@ -68,10 +70,10 @@ def write_scalars(folder: Path, recording: Recording) -> int:
     other axes. Returns how many curves; axes of more than 16 places are left out.
 
     Raises:
-      ValueError: the extra `tensorboard` is not installed.
+      UserError: the extra `tensorboard` is not installed.
     """
     curves = 0
-    with tensorboard.writer(folder) as writer:
+    with tensorboard.open_writer(folder) as writer:
         for name, steps in recording.steps.items():
             values = np.asarray(recording.arrays[name], np.float64)
             if max(values.shape[2:], default=1) > 16:

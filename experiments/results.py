@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from absl import logging
 
+from tipim_jax.errors import UserError
 from tipim_jax.photos.protect import versions
 
 
@@ -18,7 +19,7 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     """Makes the working directory, and prints and keeps the frozen config of the run.
 
     Raises:
-      ValueError: the directory holds the results of another config.
+      UserError: the directory holds the results of another config.
     """
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX narrate every load otherwise
     folder = Path(workdir)
@@ -27,7 +28,7 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     kept = folder / "config.json"
     begun = any(path != kept for path in folder.iterdir())  # not so after bad input
     if begun and kept.exists() and kept.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{folder} holds results of another config; choose another --workdir")
+        raise UserError(f"{folder} holds results of another config; choose another --workdir")
     write(kept, text)
     print(text, end="")
     return folder

@@ -9,6 +9,7 @@ import numpy as np
 from experiments import cells, data, protections, ranking
 from experiments.methods import Setting
 from experiments.protections import Name, Subjects
+from tipim_jax.errors import UserError
 from tipim_jax.photos.presets import PRESETS, Settings
 from tipim_jax.photos.targets import Targets, built_in
 
@@ -53,16 +54,16 @@ class Run(NamedTuple):
           every_target: whether protections that are run on every target are wanted.
 
         Raises:
-          ValueError: one of them is not understood, not wanted, or made on a model that does not judge.
+          UserError: one of them is not understood, not wanted, or made on a model that does not judge.
         """
         setting = Setting(steps=QUICK_STEPS) if self.quick else Setting()
         names = {row: protections.named(row, setting) for row in rows}
         for row, name in names.items():
             absent = set(name.surrogates) - set(self.models or name.surrogates)
             if absent:
-                raise ValueError(f"{row}: add {', '.join(sorted(absent))} to --models")
+                raise UserError(f"{row}: add {', '.join(sorted(absent))} to --models")
             if name.best and not every_target:
-                raise ValueError(f"{row}: leave out {protections.BEST}, which identification takes")
+                raise UserError(f"{row}: leave out {protections.BEST}, which identification takes")
         return names
 
 

@@ -10,6 +10,7 @@ from experiments import bootstrap, plots, ranking
 from experiments.protections import Name
 from experiments.ranking import MEASURES
 from experiments.runs import Found, Measured
+from tipim_jax.errors import UserError
 
 Line = dict[str, Any]
 
@@ -110,12 +111,12 @@ def compared(a: Measured, b: Measured, seed: int) -> list[Line]:
     """First minus second on the probes of both: per recogniser, and over all that neither has seen.
 
     Raises:
-      ValueError: they have no probe in common.
+      UserError: they have no probe in common.
     """
     rows = (a.row, b.row)
     common = np.intersect1d(a.row.probes, b.row.probes)
     if not len(common):
-        raise ValueError(f"{a.row.cell} and {b.row.cell} have no probe in common")
+        raise UserError(f"{a.row.cell} and {b.row.cell} have no probe in common")
     at = [np.searchsorted(row.probes, common) for row in rows]
     seen = {name for row in rows for name in row.name.surrogates}
     unseen = [name for name in a.found if name not in seen]

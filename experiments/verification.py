@@ -35,8 +35,10 @@ from experiments import (
     results,
     tables,
 )
+from experiments.people import people_of
 from experiments.runs import Run
 from ports import zoo
+from tipim_jax.errors import UserError
 from tipim_jax.photos.presets import PRESETS
 
 _METHOD = flags.DEFINE_string("method", "tip_im", "Method; `_untargeted` for obfuscation.")
@@ -63,23 +65,19 @@ def boxes(
       surrogates: of every black box; None for the other models.
 
     Raises:
-      ValueError: some are not among the models, are both, or none is left.
+      UserError: some are not among the models, are both, or none is left.
     """
     if len(models) < 2:
-        raise ValueError("give two or more --models, to be surrogates and black boxes")
+        raise UserError("give two or more --models, to be surrogates and black boxes")
     for flag, names in (("black_boxes", black_boxes), ("surrogates", surrogates)):
         if absent := [name for name in names or [] if name not in models]:
-            raise ValueError(
-                f"--{flag}={','.join(absent)} is not among --models={','.join(models)}"
-            )
+            raise UserError(f"--{flag}={','.join(absent)} is not among --models={','.join(models)}")
     white = surrogates or []
     if both := [name for name in black_boxes or [] if name in white]:
-        raise ValueError(
-            f"{both[0]} is both a surrogate and a black box; name it in one of the two"
-        )
+        raise UserError(f"{both[0]} is both a surrogate and a black box; name it in one of the two")
     chosen = black_boxes or [name for name in models if name not in white]
     if not chosen:
-        raise ValueError("all --models are --surrogates, so no black box is left; leave one out")
+        raise UserError("all --models are --surrogates, so no black box is left; leave one out")
     return [(box, white or [name for name in models if name != box]) for box in chosen]
 
 
@@ -87,11 +85,11 @@ def check(method: str, goal: str, framed: str) -> None:
     """Whether a method fits the goal and the framing.
 
     Raises:
-      ValueError: it does not, or there is no such method.
+      UserError: it does not, or there is no such method.
     """
     read = protections.named(f"models/{method}")
     if read.probes or read.targets or read.virtual:
-        raise ValueError(
+        raise UserError(
             f"--method={method}: photos and targets are those of --protocol; leave out @PROBES, :targets and "
             ":virtual"
         )
@@ -99,12 +97,12 @@ def check(method: str, goal: str, framed: str) -> None:
     if goal == "obfuscation" and not (
         name in methods.CONTROLS or name.endswith(methods.UNTARGETED)
     ):
-        raise ValueError(
+        raise UserError(
             f"--method={method} aims at a target, which obfuscation has not; use tip_im_untargeted, "
             f"another method with {methods.UNTARGETED}, or a control ({', '.join(methods.CONTROLS)})"
         )
     if name in PRESETS and framed != "aligned":
-        raise ValueError(
+        raise UserError(
             f"--method={method} leaves aligned faces, not what --framing={framed} shows; "
             "use --framing=aligned"
         )
@@ -160,16 +158,16 @@ def manifests(run: Run) -> list[pairs.Manifest]:
     """What the flags name, or the demo photos.
 
     Raises:
-      ValueError: they do not fit.
+      UserError: they do not fit.
     """
     if run.quick:
         root = data.demo_people(run.workdir / "photos")
-        drawn = protocols.verification(protocols.people_of(root), 2, 1, [], 0)
+        drawn = protocols.verification(people_of(root), 2, 1, [], 0)
         protocols.write(drawn, root, run.workdir / "demo.json")
         return [pairs.read(run.workdir / "demo.json", root)]
     folders, files = launch.places()
     if not files or len(folders) != len(files):
-        raise ValueError("give a --data_dir and a --protocol for each data set, or --quick")
+        raise UserError("give a --data_dir and a --protocol for each data set, or --quick")
     read = [
         pairs.read(file, data.photo_folder(folder, run.cache))
         for folder, file in zip(folders, files, strict=True)

@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from experiments import data, entry, launch, results
+from tipim_jax.errors import UserError
 from tipim_jax.photos import targets, verify
 
 _TARGETS = flags.DEFINE_string("targets", None, "File of targets; the built-in ones by default.")
@@ -51,7 +52,7 @@ def main(_: list[str]) -> None:
     probes, gallery = data.faces(protocol.probes, cache), data.faces(protocol.gallery, cache)
     strangers = probes.identities[:, None] != gallery.identities
     if alone := sorted(set(probes.identities[~strangers.any(axis=1)])):
-        raise ValueError(
+        raise UserError(
             f"the gallery of {protocol.name} shows no stranger to compare {alone[0]} with"
         )
     rows = []

@@ -15,6 +15,7 @@ from experiments.recording import Recording
 from experiments.runs import Run
 from ports import zoo
 from tipim_jax import attack, batching, curvature, ensemble, probes, spectrum
+from tipim_jax.errors import UserError
 from tipim_jax.objectives import Objective
 from tipim_jax.photos import engine
 from tipim_jax.probes import Probe
@@ -100,11 +101,11 @@ def rig(watch: Watch) -> Rig:
     """Loads the recognisers and composes attack and probes.
 
     Raises:
-      ValueError: an unknown method, probe or recogniser.
+      UserError: an unknown method, probe or recogniser.
     """
     unknown = [name for name in watch.chosen if name not in PROBES]
     if unknown:
-        raise ValueError(f"there is no probe {unknown[0]!r}; use {', '.join(PROBES)}")
+        raise UserError(f"there is no probe {unknown[0]!r}; use {', '.join(PROBES)}")
     setting = methods.settled(watch.name.method, watch.name.setting)
     surrogates = combined(watch.name.surrogates)
     pairs = [on_canvas(name) for name in watch.witnesses]

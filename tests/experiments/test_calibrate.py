@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import calibrate, data, launch, virtual_targets
+from tipim_jax.errors import UserError
 from tipim_jax.photos import targets, verify
 
 
@@ -38,11 +39,11 @@ def test_too_little_to_calibrate(begun, monkeypatch):
     monkeypatch.setattr(verify, "load", lambda name: None)
     for people in ("abc", "aa", "aaaab"):
         begun(["sface"], people)
-        with pytest.raises(ValueError, match="not enough to calibrate; take a protocol with more"):
+        with pytest.raises(UserError, match="not enough to calibrate; take a protocol with more"):
             calibrate.main([])
     monkeypatch.setattr(calibrate.zoo, "available", list)
     begun(None, "aab")
-    with pytest.raises(ValueError, match="no recogniser can be loaded here"):
+    with pytest.raises(UserError, match="no recogniser can be loaded here"):
         calibrate.main([])
 
 
@@ -53,7 +54,7 @@ def test_virtual_targets_of_the_models_asked_for(begun, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="the targets hold no embeddings of nosuch"):
         virtual_targets.main([])
     begun(["sface"], "aa")
-    with pytest.raises(ValueError, match="no stranger to compare a with"):
+    with pytest.raises(UserError, match="no stranger to compare a with"):
         virtual_targets.main([])
     narrow = targets.Targets(("virtual 1",), {"sface": np.ones((1, 3), np.float32)})
     targets.save(narrow, tmp_path / "narrow.npz")

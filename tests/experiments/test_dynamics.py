@@ -14,6 +14,7 @@ from experiments import dynamics_study, optimisers, recording, views, watching
 from experiments.recording import Recording
 from tests import events
 from tipim_jax import probes
+from tipim_jax.errors import UserError
 
 IMAGES, STEPS = 5, 6
 
@@ -60,7 +61,7 @@ def test_a_recording_is_found_again(made, tmp_path):
     other = tmp_path / "other.npz"
     np.savez(other, x=np.zeros(3))
     for wrong in (other, tmp_path / "none.npz"):
-        with pytest.raises(ValueError, match="is not a recording"):
+        with pytest.raises(UserError, match="is not a recording"):
             recording.load(wrong)
 
 

@@ -11,6 +11,7 @@ from experiments import methods
 from experiments.methods import CONTROLS, METHODS, UNTARGETED, Setting
 from tipim_jax import attack
 from tipim_jax.ensemble import Ensemble
+from tipim_jax.errors import UserError
 from tipim_jax.objectives import Objective, identity_loss
 from tipim_jax.types import l2_normalise
 
@@ -151,7 +152,7 @@ def test_controls_change_what_they_say(name, photos):
 
 
 def test_unknown_names_are_refused(net):
-    with pytest.raises(ValueError, match="unknown method 'mimm'; use fgsm, pgd, mim"):
+    with pytest.raises(UserError, match="unknown method 'mimm'; use fgsm, pgd, mim"):
         methods.compose("mimm", net.embed)
-    with pytest.raises(ValueError, match="'l3' is none of linf, l2"):
+    with pytest.raises(UserError, match="'l3' is none of linf, l2"):
         methods.compose("mim", net.embed, Setting(norm="l3"))

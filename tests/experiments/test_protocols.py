@@ -13,6 +13,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from experiments import data, identity_folder, pairs, protocols
+from experiments.people import people_of
+from tipim_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 # In a process of its own, as its flags are those of every launch.
@@ -20,13 +22,14 @@ LAUNCHES = """
 import sys
 from absl import flags
 from experiments import make_protocol
+from tipim_jax.errors import UserError
 for line in sys.stdin:
     for flag in ("base", "kind", "num_probes", "num_targets", "num_distractors"):
         flags.FLAGS[flag].unparse()
     flags.FLAGS(["make_protocol", *line.split()])
     try:
         make_protocol.main([])
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}")
 """
 
@@ -61,7 +64,7 @@ SMALL = {"probes": 3, "targets": 2, "distractors": 3, "seed": 0}
 
 
 def made(folder, out, **changes) -> dict:
-    manifest = protocols.identification(protocols.people_of(folder), **SMALL | changes)
+    manifest = protocols.identification(people_of(folder), **SMALL | changes)
     protocols.write(manifest, folder, out)
     return json.loads(out.read_text())
 
@@ -141,12 +144,12 @@ def test_a_dataset_that_cannot_be_read_is_refused(folder, tmp_path):
     written = info.read_text()
     info.write_text(written.replace("array_record", "tfrecord"))
     with pytest.raises(
-        ValueError, match=r"in TFRECORD, .* prepare it with file_format=array_record$"
+        UserError, match=r"in TFRECORD, .* prepare it with file_format=array_record$"
     ):
         data.photo_folder(packed, tmp_path / "cache")
     for damaged in ("{}", "no JSON"):
         info.write_text(damaged)
-        with pytest.raises(ValueError, match="is not a dataset that TFDS can read"):
+        with pytest.raises(UserError, match="is not a dataset that TFDS can read"):
             data.photo_folder(packed, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.part"))
 
@@ -163,7 +166,7 @@ def test_photos_below_folders_of_a_person(tmp_path):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (shade, 0, 0)).save(root / name)
     (root / "000/frontal/notes.txt").touch()
-    people = protocols.people_of(root)
+    people = people_of(root)
     assert list(people) == ["000", "001", "002", "003", "004"]
     assert people["000"] == ["frontal/01.png", "frontal/02.png", "profile/01.png", "profile/02.png"]
 
@@ -188,9 +191,9 @@ def test_photos_below_folders_of_a_person(tmp_path):
         (tmp_path / "gallery" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (0, shade, 1)).save(tmp_path / "gallery" / name)
     (root / "Gallery").symlink_to(tmp_path / "gallery")
-    people = protocols.people_of(root)
+    people = people_of(root)
     with pytest.raises(
-        ValueError, match=r"1 people of a\.json are not in this folder, nobody first"
+        UserError, match=r"1 people of a\.json are not in this folder, nobody first"
     ):
         protocols.based(_with(out, tmp_path / "a.json", distractors=["nobody"]), people)
     given = _with(out, tmp_path / "b.json", distractors=["Gallery"])
@@ -208,7 +211,7 @@ def _with(manifest: Path, out: Path, **changes) -> Path:
 
 def test_bad_input_of_make_protocol_is_one_sentence(folder, tmp_path):
     made(folder, tmp_path / "made.json")
-    drawn = protocols.verification(protocols.people_of(folder), 3, 2, [], 0)
+    drawn = protocols.verification(people_of(folder), 3, 2, [], 0)
     protocols.write(drawn, folder, tmp_path / "pairs.json")
     plain = _with(tmp_path / "pairs.json", tmp_path / "plain.json", others=None, hashes=None)
     cut = _with(tmp_path / "made.json", tmp_path / "cut.json", gallery=None)
@@ -254,10 +257,10 @@ def test_photos_are_fixed_by_hash(folder, tmp_path):
     protocol = data.read_protocol(tmp_path / "a.json", other)
     changed = protocol.gallery.paths[0]
     changed.write_bytes(changed.read_bytes() + b"x")
-    with pytest.raises(ValueError, match=r"^1 photos below .* are not those .*make a new manifest"):
+    with pytest.raises(UserError, match=r"^1 photos below .* are not those .*make a new manifest"):
         data.read_protocol(tmp_path / "a.json", other)
     changed.unlink()
-    with pytest.raises(ValueError, match=r"1 photos of a.json are not below .* check --data_dir"):
+    with pytest.raises(UserError, match=r"1 photos of a.json are not below .* check --data_dir"):
         data.read_protocol(tmp_path / "a.json", other)
 
 
@@ -270,12 +273,12 @@ def test_hashes_are_added_to_a_split_that_has_none(folder, tmp_path):
         data.read_protocol(tmp_path / name, folder) for name in ("a.json", "plain.json")
     )
     assert ours._replace(name="") == theirs._replace(name="")
-    based = protocols.based(tmp_path / "plain.json", protocols.people_of(folder))
+    based = protocols.based(tmp_path / "plain.json", people_of(folder))
     assert protocols.hashed(based, folder) == manifest
 
 
 def test_a_verification_protocol(folder, tmp_path):
-    manifest = protocols.verification(protocols.people_of(folder), 4, 2, [], 0)
+    manifest = protocols.verification(people_of(folder), 4, 2, [], 0)
     aims = manifest["targets"]
     assert all(a["aim"] != a["test"] and a["aim"].startswith(f"{n}/") for n, a in aims.items())
     people = [Path(photo).parent.name for photo in manifest["photos"]]
@@ -286,25 +289,25 @@ def test_a_verification_protocol(folder, tmp_path):
         assert Path(photo).parent == Path(other).parent
     assert len(manifest["others"]) == 4  # people with several photos come first
 
-    people = protocols.people_of(folder / "p7")
+    people = people_of(folder / "p7")
     manifest = protocols.verification(people, 2, 4, ["0.png:1.png"], 0)
     assert sorted(manifest["photos"]) == ["2.png", "3.png"]
     assert manifest["targets"] == {"0": {"aim": "0.png", "test": "1.png"}}
 
 
 def test_too_small_a_folder_is_refused(folder, tmp_path):
-    people = protocols.people_of(folder)
+    people = people_of(folder)
     with pytest.raises(
-        ValueError, match="8 probes, 10 targets and 5 strangers do not come out of 9 p"
+        UserError, match="8 probes, 10 targets and 5 strangers do not come out of 9 p"
     ):
         protocols.identification(people, 8, 10, 5, 0)
-    with pytest.raises(ValueError, match="9 photos and 4 targets do not come out"):
+    with pytest.raises(UserError, match="9 photos and 4 targets do not come out"):
         protocols.verification(people, 9, 4, [], 0)
-    with pytest.raises(ValueError, match="name the --target_pairs"):
-        protocols.verification(protocols.people_of(folder / "p7"), 2, 4, [], 0)
+    with pytest.raises(UserError, match="name the --target_pairs"):
+        protocols.verification(people_of(folder / "p7"), 2, 4, [], 0)
     (tmp_path / "nobody").mkdir()
-    with pytest.raises(ValueError, match="holds no photos"):
-        protocols.people_of(tmp_path)
+    with pytest.raises(UserError, match="holds no photos"):
+        people_of(tmp_path)
 
 
 def test_the_protocol_of_the_research_data(research_data):

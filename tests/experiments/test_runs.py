@@ -7,6 +7,7 @@ import pytest
 
 from experiments import bootstrap, cells, data, methods, protections, ranking, results, runs, tables
 from experiments.methods import Setting
+from tipim_jax.errors import UserError
 
 ROWS = ("noise", "tiny/mim_best", "tiny/mt_dim@4", "tiny/tip_im:targets=1:diversity=none")
 
@@ -123,7 +124,7 @@ def test_names():
     ],
 )
 def test_names_that_are_none(text, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         protections.named(text)
 
 
@@ -177,7 +178,7 @@ def test_rows_are_compared_on_the_probes_of_both():
     assert {line["probes"] for line in lines.values()} == {2}
     assert lines["tiny"]["Rank-1-T"] == 0.5  # probe 2: 1 − 0, probe 6: 1 − 1
     assert lines["all unseen"] == {**lines["other"], "recogniser": "all unseen"}
-    with pytest.raises(ValueError, match="no probe in common"):
+    with pytest.raises(UserError, match="no probe in common"):
         tables.compared(first, row(np.ones((1, 1), bool), [1]), 0)
 
 
@@ -210,7 +211,7 @@ def test_presets_go_through_the_photo(monkeypatch, tmp_path):
 def test_a_run_refuses_rows_that_it_cannot_judge(run_in, tmp_path):
     run = run_in(tmp_path)
     assert list(run.named(["tiny/mim_best"], every_target=True)) == ["tiny/mim_best"]
-    with pytest.raises(ValueError, match="leave out _best"):
+    with pytest.raises(UserError, match="leave out _best"):
         run.named(["tiny/mim_best"])
-    with pytest.raises(ValueError, match="add absent to --models"):
+    with pytest.raises(UserError, match="add absent to --models"):
         run._replace(models=["tiny"]).named(["absent+tiny/mim"])

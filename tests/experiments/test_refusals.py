@@ -1,0 +1,91 @@
+"""What launches refuse reaches the user as `UserError`; nothing else in them does."""
+
+import ast
+import builtins
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import data, pairs, plots, protections, protocols, recording
+from tipim_jax.errors import UserError
+
+EXPERIMENTS = [
+    path
+    for path in sorted(Path(data.__file__).parent.rglob("*.py"))
+    if not path.name.startswith("bulk_") and path.name != "entry.py"
+]
+# Faults of whoever calls, which keep their traceback: (file, what it says).
+FAULTS = {
+    ("identity_folder.py", "give root, the identity folder, to build this dataset"),
+    ("watching.py", "is no direction"),
+}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.name)
+def test_launches_refuse_in_one_way(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        raised = isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.func
+        name = raised.id if isinstance(raised, ast.Name) else ""
+        if name in ("ValueError", "SystemExit", "ImportError"):
+            text = ast.unparse(node)
+            assert any(path.name == file and said in text for file, said in FAULTS), text
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[]", b"{}", b'{"hashes": 3}', b"no JSON"])
+def test_a_manifest_that_is_none(content, tmp_path):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(content)
+    for read in (data.read_protocol, pairs.read, lambda path, root: protocols.based(path, {})):
+        with pytest.raises(UserError, match=r"is not a (verification )?protocol"):
+            read(manifest, tmp_path)
+
+
+def test_hashes_are_a_table(tmp_path):
+    photos = {"probes": {"a": "1.png"}, "target_images": {"b": "1.png"}}
+    strangers = {"gallery": {}, "target_gallery": {}, "distractors": {"c": ["1.png"]}}
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({**photos, **strangers, "hashes": ["1.png"]}))
+    with pytest.raises(UserError, match="is not a protocol"):
+        data.read_protocol(manifest, tmp_path)
+
+
+def test_a_recording_that_was_cut_short(tmp_path):
+    path = tmp_path / "recording.npz"
+    recording.save(path, recording.Recording({"x": np.ones(3)}, {"x": ("image",)}, {}, {}))
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", whole[10:]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is not a recording"):
+            recording.load(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ("epsilon=0", "epsilon is 0; give more than 0"),
+        ("epsilon=nan", "epsilon is nan; give more than 0"),
+        ("alpha=-1", "alpha is -1; give more than 0"),
+        ("steps=0", "steps is 0; give more than 0"),
+        ("gamma=-1", "gamma is -1; give 0 or more"),
+        ("decay=inf", "decay is inf; give 0 or more"),
+        ("reduce=mean", "'mean' is none of max, sum, min"),
+    ],
+)
+def test_settings_out_of_range(settings, complaint):
+    with pytest.raises(UserError, match=complaint):
+        protections.named(f"sface/tip_im:{settings}")
+
+
+def test_plots_say_what_to_install(monkeypatch):
+    imported = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"run `pip install \"tipim-jax\[plots\]\"`"):
+        plots.panels({"a": {"b": plots.Line([0], [0])}}, plots.Axes("x", "y"))
