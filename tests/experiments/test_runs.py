@@ -1,6 +1,7 @@
 """Rows of a run: what their names mean, that a stopped run goes on, and the lines made of them."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -196,7 +197,8 @@ def test_intervals_are_those_of_the_bootstrap():
 def test_presets_go_through_the_photo(monkeypatch, tmp_path):
     """The mask is pasted into the photo and the photo cropped anew: on the face little of it is lost."""
     mask = np.full((2, 160, 160, 3), 5.0, np.float32)
-    monkeypatch.setattr(protections.engine, "build", lambda *arguments: None)
+    engine = SimpleNamespace(full=lambda: None)
+    monkeypatch.setattr(protections.engine, "build", lambda *arguments: engine)
     made = protections.engine.Masks(mask, np.zeros(2, int), 0.0)
     monkeypatch.setattr(protections.engine, "protect", lambda *arguments: made)
     protocol = data.built_in_protocol()
