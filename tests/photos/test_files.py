@@ -274,6 +274,15 @@ def test_metadata_is_dropped_unless_asked_for(tmp_path, format):
         assert again.metadata.texts == {"Comment": "secret place"}
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_metadata_of_a_phone_goes_into_every_tiff(compression):
+    photo = decode(_bytes(picture("RGB"), "JPEG", exif=_exif()))
+    photo = photo._replace(settings={"compression": compression})
+    kept, _ = encode(photo, photo.pixels, format="tiff", keep_metadata=True)
+    with Image.open(io.BytesIO(kept)) as image:
+        assert image.getexif().get_ifd(IFD.GPSInfo)[1] == "N"
+
+
 def test_no_second_picture_of_the_face_is_kept(tmp_path):
     thumbnail = io.BytesIO()
     picture("RGB").resize((16, 12)).save(thumbnail, "JPEG")

@@ -69,7 +69,9 @@ def encode(
         arguments |= {"quality": quality, "max_threads": 1}
         arguments["subsampling"] = "4:0:0" if mode == "L" else subsampling
     elif name == "TIFF":
-        arguments["compression"] = photo.settings.get("compression", "tiff_adobe_deflate")
+        # libtiff, which compresses, cannot write the directories of EXIF.
+        usual = photo.settings.get("compression", "tiff_adobe_deflate")
+        arguments["compression"] = "raw" if "exif" in arguments else usual
     elif name == "HEIF":
         arguments |= {"quality": quality, "chroma": subsampling.replace(":", "")}
 
