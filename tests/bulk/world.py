@@ -67,7 +67,9 @@ def find(pixels: np.ndarray) -> list[Face]:
 
 
 @cache
-def small_engine(devices: int, *, shard_params: bool = False) -> engine.Engine:
+def small_engine(
+    devices: int, *, shard_params: bool = False, first: int = 0, kept: Any = None
+) -> engine.Engine:
     targets = np.random.default_rng(3).normal(size=(TARGETS, 12)).astype(np.float32)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     names = tuple(f"virtual {i}" for i in range(TARGETS))
@@ -77,9 +79,10 @@ def small_engine(devices: int, *, shard_params: bool = False) -> engine.Engine:
         names,
         targets,
         SETTINGS,
-        jax.local_devices()[:devices],
+        jax.local_devices()[first : first + devices],
         composed=light,
         shard_params=shard_params,
+        kept=kept,
     )
 
 

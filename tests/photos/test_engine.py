@@ -7,7 +7,7 @@ import pytest
 from tests.bulk import world
 from tipim_jax import attack, ensemble
 from tipim_jax.geometry import CANVAS_LANDMARKS
-from tipim_jax.photos import compilation, engine, presets, protect
+from tipim_jax.photos import compilation, engine, presets, programs, protect
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.protect import Models
@@ -74,12 +74,23 @@ def test_another_strength_or_number_of_steps_compiles_nothing(compiled_since):
     assert compiled_since == []
 
 
-def test_every_strength_shares_a_kept_program():
+def test_every_strength_shares_a_kept_program(monkeypatch):
     settings = [*presets.PRESETS.values(), presets.PRESETS["low"]._replace(steps=7, seed=3)]
-    mesh = compilation.mesh_over(None)
+    asked = []
+
+    def lower(function, arguments, *about):
+        shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), arguments)
+        asked.append(repr((shapes, about)))
+        raise InterruptedError
+
+    monkeypatch.setattr(programs, "lower", lower)
 
     def name(settings):
-        return engine._program_name(["model"], [1.0], (3, 12), settings, mesh, False)
+        names = ("a", "b", "c")
+        made = engine.compiled([world.recogniser()], [1.0], names, TARGETS, settings, kept="model")
+        with pytest.raises(InterruptedError):
+            made.full()
+        return asked[-1]
 
     assert len({name(s) for s in settings}) == 1
     others = ({"goal": "become"}, {"gamma": 1.0}, {"precision": "bfloat16"}, {"batch_size": 1})

@@ -32,6 +32,17 @@ def test_a_model_comes_back_bit_for_bit(tmp_path, network):
     assert store.folders(tmp_path) == [folder]
 
 
+def test_where_models_live(tmp_path, monkeypatch):
+    monkeypatch.delenv("TIPIM_MODELS", raising=False)
+    monkeypatch.delenv("TIPIM_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.directory() == tmp_path / ".cache" / "tipim" / "models"
+    monkeypatch.setenv("TIPIM_CACHE", str(tmp_path / "cache"))
+    assert store.directory() == tmp_path / "cache" / "models"
+    monkeypatch.setenv("TIPIM_MODELS", str(tmp_path / "models"))
+    assert store.directory() == tmp_path / "models"
+
+
 def test_a_name_in_use_is_refused(tmp_path, network):
     store.save(tmp_path, CARD, network)
     with pytest.raises(ValueError, match="exists already"):

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 from tipim_jax import attack, balls, batching, diversity, ensemble, perceptual, search, updates
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.objectives import Objective
+from tipim_jax.photos import programs
 from tipim_jax.photos.paste import window
 from tipim_jax.photos.presets import Settings
 from tipim_jax.types import Attack, Embed, PyTree, Recogniser
@@ -175,6 +176,7 @@ def compiler(
     *,
     composed: Composed | None = None,
     shard_params: bool = False,
+    kept: Any = None,
 ) -> Callable[[int], jax.stages.Compiled]:
     """What compiles the attack for a number of faces of each device; the devices need not be here.
 
@@ -190,6 +192,8 @@ def compiler(
       composed: the attack; `compose` by default.
       shard_params: every device keeps only its share of the parameters and gathers a surrogate's whole when it
         is used: for surrogates too large to have on every device. The bytes stay the same.
+      kept: tells these recognisers and this attack from all others, by its `repr`, to keep the program between
+        runs; None to compile it anew.
     """
     params = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
@@ -227,7 +231,12 @@ def compiler(
             jax.ShapeDtypeStruct((count,), bool),
         )
         goals = jax.ShapeDtypeStruct(targets, jnp.float32)
-        return run.lower(params, goals, dials(settings), *faces).compile()
+        arguments = (params, goals, dials(settings), *faces)
+        if kept is None:
+            return run.lower(*arguments).compile()
+        # The other settings are `Dials`.
+        about = (kept, list(weights), settings.goal, settings.gamma, settings.precision)
+        return programs.lower(run, arguments, shardings, *about, shard_params).compile()
 
     return compiled
 

@@ -1,10 +1,9 @@
 """From aligned faces to masks: everything that is loaded and compiled once and used for every batch."""
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from ports import zoo
 from tipim_jax import batching
 from tipim_jax.geometry import CANVAS_SIZE
-from tipim_jax.photos import compilation, programs
+from tipim_jax.photos import compilation
 from tipim_jax.photos.compilation import FACES, Composed, Once, Program, dials
 from tipim_jax.photos.faces import Face
 from tipim_jax.photos.paste import round_trip
@@ -107,7 +106,7 @@ def build(
     photos: int | None = None,
     shard_params: bool = False,
 ) -> Engine:
-    """Loads the surrogates and compiles the attack, or takes both from `programs`.
+    """Loads the surrogates and compiles the attack, or takes the program from an earlier run.
 
     Args:
       surrogates: names of the recognisers.
@@ -122,46 +121,18 @@ def build(
     Raises:
       ValueError: a surrogate is unknown or absent, the targets do not cover it, or nothing fits the device.
     """
-    models = [zoo.fingerprint(name) for name in surrogates]
-    weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
-    joined = _joined(surrogates, weights, targets, settings.goal)
-    names = targets.names if settings.goal == "become" else ()
     mesh = compilation.mesh_over(devices)
     settings = compilation.settled(settings, mesh)
-    dtype = jnp.dtype(settings.precision)
-    recognisers = Once(lambda: [zoo.load(name, dtype) for name in surrogates])
-    limit = compilation.usable(mesh)
-
-    def kept(settings: Settings) -> jax.stages.Compiled:
-        name = _program_name(models, weights, joined.shape, settings, mesh, shard_params)
-        program = programs.load(name)
-        if program is None:
-            compiled = compilation.compiler(
-                *(recognisers(), weights, joined.shape, settings, mesh), shard_params=shard_params
-            )
-            with programs.compiled_anew():
-                program = compilation.full(compiled, settings, mesh, limit)
-            programs.save(name, program)
-        return program
-
-    def params() -> PyTree:
-        name = programs.digest(models, settings.precision)
-        arrays = programs.load_arrays(name)
-        if arrays is None:
-            arrays = tuple(recogniser.params for recogniser in recognisers())
-            programs.save_arrays(name, arrays)
-        return arrays
-
-    single = _program(kept, settings._replace(batch_size=1))
-    full = _program(kept, settings)
-    likely = single if photos is not None and _alone(settings, mesh, 1, photos) else full
-    with ThreadPoolExecutor(1) as pool:
-        making = pool.submit(likely)
-        made = _engine(
-            *(surrogates, names, joined, params(), settings, mesh, single, full),
-            shard_params=shard_params,
-        )
-        making.result()
+    recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
+    weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
+    made = compiled(
+        *(recognisers, weights, targets.names if settings.goal == "become" else ()),
+        *(_joined(surrogates, weights, targets, settings.goal), settings, devices),
+        shard_params=shard_params,
+        kept=[zoo.find(name) for name in surrogates],
+    )
+    likely = made.single if photos is not None and made.alone(1, photos) else made.full
+    likely()
     return made
 
 
@@ -175,8 +146,9 @@ def compiled(
     *,
     composed: Composed | None = None,
     shard_params: bool = False,
+    kept: Any = None,
 ) -> Engine:
-    """The engine of any recognisers; nothing is kept between runs.
+    """The engine of any recognisers.
 
     Args:
       recognisers: the surrogates, computing in what `settings` say or by their own choice.
@@ -184,7 +156,7 @@ def compiled(
       target_names: [T].
       targets: [T,D] embeddings, joined as `ensemble.combine` joins them.
       settings, devices: as for `build`.
-      composed, shard_params: as for `compilation.compiler`.
+      composed, shard_params, kept: as for `compilation.compiler`.
     """
     mesh = compilation.mesh_over(devices)
     settings = compilation.settled(settings, mesh)
@@ -192,21 +164,25 @@ def compiled(
         *(recognisers, weights, targets.shape, settings, mesh),
         composed=composed,
         shard_params=shard_params,
+        kept=kept,
     )
 
-    def anew(settings: Settings) -> jax.stages.Compiled:
-        return compilation.full(compile, settings, mesh, compilation.usable(mesh))
+    def program(settings: Settings) -> Once[Program]:
+        limit = compilation.usable(mesh)
+        return Once(
+            lambda: compilation.timed(lambda: compilation.full(compile, settings, mesh, limit))
+        )
 
-    return _engine(
-        [recogniser.name for recogniser in recognisers],
-        target_names,
-        targets,
-        tuple(recogniser.params for recogniser in recognisers),
+    params = tuple(recogniser.params for recogniser in recognisers)
+    return Engine(
         settings,
+        tuple(recogniser.name for recogniser in recognisers),
+        target_names,
+        jax.device_put(jnp.asarray(targets), NamedSharding(mesh, P())),
+        jax.device_put(params, compilation.placement(params, mesh, shard_params)),
         mesh,
-        _program(anew, settings._replace(batch_size=1)),
-        _program(anew, settings),
-        shard_params=shard_params,
+        program(settings._replace(batch_size=1)),
+        program(settings),
     )
 
 
@@ -217,52 +193,6 @@ def _joined(
     if goal == "hide":
         return np.zeros((1, sum(zoo.find(name).features for name in surrogates)), np.float32)
     return targets.joined(surrogates, weights)
-
-
-def _program(make: Callable[[Settings], jax.stages.Compiled], settings: Settings) -> Once[Program]:
-    return Once(lambda: compilation.timed(lambda: make(settings)))
-
-
-def _engine(
-    surrogates: Sequence[str],
-    target_names: tuple[str, ...],
-    targets: np.ndarray,
-    params: PyTree,
-    settings: Settings,
-    mesh: Mesh,
-    single: Once[Program],
-    full: Once[Program],
-    *,
-    shard_params: bool,
-) -> Engine:
-    """An engine with its arrays on the devices."""
-    return Engine(
-        settings,
-        tuple(surrogates),
-        target_names,
-        jax.device_put(jnp.asarray(targets), NamedSharding(mesh, P())),
-        jax.device_put(params, compilation.placement(params, mesh, shard_params)),
-        mesh,
-        single,
-        full,
-    )
-
-
-def _program_name(
-    models: Sequence[str],
-    weights: Sequence[float],
-    shape: tuple[int, ...],
-    settings: Settings,
-    mesh: Mesh,
-    shard_params: bool,
-) -> str:
-    """Under which a program is kept: whatever decides its code or its place."""
-    # The other settings are `Dials`.
-    constant = (settings.goal, settings.gamma, settings.precision, settings.batch_size)
-    # Of several processes each has devices of its own, and a program belongs to its devices.
-    used = [device.id for device in mesh.devices.flat]
-    usable = compilation.usable(mesh)
-    return programs.digest(models, weights, shape, constant, used, shard_params, usable)
 
 
 @lru_cache(maxsize=1024)

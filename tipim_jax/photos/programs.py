@@ -1,53 +1,121 @@
-"""Compiled programs and converted weights, kept between runs: a second start neither traces nor compiles.
+"""Programs kept between runs: a second start neither traces nor compiles them.
 
-They lie in JAX's compilation cache folder (`jax_compilation_cache_dir`; `tipim` sets it), and without one
-nothing is kept. A name is a digest of everything that decides the content: the sources of this library and
-of the ports, versions, processor, and what the caller adds. An entry that cannot be read is made anew.
+Both halves lie in JAX's compilation cache folder; without one nothing is kept. What tracing gives is kept
+here, as the StableHLO of `jax.export`: a flat buffer, of which nothing is unpickled. What compiling gives is
+kept by JAX: machine code. So whoever can write to the folder can run code as its user, and `keep_in` takes
+only a folder that is the user's alone.
 """
 
 import contextlib
 import hashlib
 import os
-import pickle
 import platform
-from collections.abc import Iterator
+import stat
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
-import numpy as np
-from jax.experimental import serialize_executable
-from jax.experimental.compilation_cache import compilation_cache
+from jax import export
 
 import ports
 import tipim_jax
+from tipim_jax.errors import UserError
 from tipim_jax.types import PyTree
 
+# Packages whose code decides what tracing and compiling give
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
+_DIGEST = hashlib.sha256().digest_size
 
-def digest(*parts: Any) -> str:
-    """The name of an entry that depends on `parts` (by their `repr`) and on this installation."""
-    return hashlib.sha256(repr((_installation(), parts)).encode()).hexdigest()[:32]
+
+def keep_in(folder: Path) -> None:
+    """Keeps what is compiled from now on in `folder`, which is made if it is absent.
+
+    Raises:
+      UserError: the folder cannot be made or written, or is not the user's alone; nothing is kept then.
+    """
+    problem = _exposed(folder)
+    if problem:
+        raise UserError(f"{problem}; everything is compiled anew at each start")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-@cache
-def _installation() -> tuple[str, ...]:
-    sources = hashlib.sha256()
-    for package in (tipim_jax, ports):
-        root = Path(str(package.__file__)).parent
-        for path in sorted(root.rglob("*.py")):
-            sources.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+def lower(
+    function: jax.stages.Wrapped,
+    arguments: tuple[Any, ...],
+    shardings: tuple[Any, ...],
+    *parts: Any,
+) -> jax.stages.Lowered:
+    """`function.lower(*arguments)`, without tracing if the same was asked for in an earlier run.
+
+    Args:
+      function: jitted; its results are arrays in tuples, lists and dictionaries.
+      arguments: trees of arrays or of `jax.ShapeDtypeStruct`.
+      shardings: of the arguments, one for each or a tree of the same structure.
+      parts: whatever else decides what `function` does, by its `repr`: its sources, the versions of the
+        packages they need, the configuration of JAX and the processor are known already.
+
+    Returns:
+      Takes the same arguments and gives the same results as the function.
+    """
+    arguments = tuple(map(_placed, shardings, arguments))
+    leaves, tree = jax.tree.flatten(arguments)
+    name = hashlib.sha256(repr((_installation(), parts, leaves)).encode()).hexdigest()[:32]
+
+    def flat(*leaves: jax.Array) -> PyTree:
+        return function(*jax.tree.unflatten(tree, leaves))
+
+    traced = _read(name)
+    if traced is None:
+        traced = export.export(jax.jit(flat))(*leaves)
+        _write(name, traced.serialize())
+
+    def kept(*arguments: PyTree) -> PyTree:
+        return traced.call(*jax.tree.leaves(arguments))
+
+    # JAX knows its entry by the name of the function, among other things, so ours decides that too.
+    kept.__name__ = f"kept_{name}"
+    return jax.jit(kept).lower(*arguments)
+
+
+def _placed(sharding: PyTree, argument: PyTree) -> PyTree:
+    """The shapes of an argument, and where each lies."""
+
+    def placed(sharding: jax.sharding.Sharding, leaf: Any) -> PyTree:
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), leaf
+        )
+
+    return jax.tree.map(placed, sharding, argument)
+
+
+def _installation() -> tuple[Any, ...]:
+    """What every program depends on, besides its arguments."""
     device = jax.devices()[0]
+    # as they are in this thread; where programs are kept is no matter
+    names = sorted(jax.config.values.keys() - {"jax_compilation_cache_dir"})
+    flags = [(name, getattr(jax.config, name, jax.config.values[name])) for name in names]
     return (
-        sources.hexdigest(),
-        *(jax.__version__, jaxlib.__version__, np.__version__),
+        *(_sources(), [metadata.version(name) for name in _PACKAGES]),
         *(device.device_kind, device.client.platform_version, _processor()),
-        *(os.environ.get("XLA_FLAGS", ""), str(jax.config.values["jax_enable_x64"])),
-        str(jax.config.values["jax_default_matmul_precision"]),
+        *(os.environ.get("XLA_FLAGS"), os.environ.get("LIBTPU_INIT_ARGS"), flags),
     )
 
 
+@cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for package in (tipim_jax, ports):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
 def _processor() -> str:
     """What the processor can do: a compiled program is made for it."""
     try:
@@ -57,74 +125,58 @@ def _processor() -> str:
     return next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
 
 
-@contextlib.contextmanager
-def compiled_anew() -> Iterator[None]:
-    """Compiles without JAX's own cache, for `save`: a program that came out of that cache serialises
-    without its code, and fails only when it is called."""
-    enabled = jax.config.values["jax_enable_compilation_cache"]
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
+def _exposed(folder: Path) -> str:
+    """Why programs must not be kept in `folder`, which is made if it is absent; "" if they can."""
     try:
-        yield
-    finally:
-        jax.config.update("jax_enable_compilation_cache", enabled)
-        compilation_cache.reset_cache()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = folder.resolve()
+        about, parents = folder.stat(), [(path, path.stat().st_mode) for path in folder.parents]
+    except OSError as error:
+        return f"{folder} cannot be used ({error.strerror or error})"
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return f"{folder} cannot be written"
+    if not hasattr(os, "getuid"):
+        return ""  # without POSIX permissions the profiles of users are apart
+    if about.st_uid != os.getuid():
+        return f"{folder} belongs to another user"
+    if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others can write to {folder} (`chmod go-w` takes that right from them)"
+    for parent, mode in parents:  # or another folder could be put in its place
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return f"others can write to {parent} (`chmod o-w` takes that right from them)"
+    return ""
 
 
-def load(name: str) -> Any | None:
-    """The compiled program kept under `name`, ready to be called, or None."""
-    data = _read(f"program-{name}")
+def folder() -> Path | None:
+    """JAX's folder, if there is one and programs can be kept there."""
+    name = jax.config.values["jax_compilation_cache_dir"]
+    return Path(name) if name and "://" not in name and not _exposed(Path(name)) else None
+
+
+def _read(name: str) -> export.Exported | None:
+    """The traced program kept under `name`; damaged entries are as good as none."""
+    here = folder()
     try:
-        return (
-            None if data is None else serialize_executable.deserialize_and_load(*pickle.loads(data))
-        )
-    except (
-        Exception
-    ):  # whatever a damaged or foreign file raises: compiling it anew is always right
-        return None
-
-
-def save(name: str, program: Any) -> None:
-    """Keeps a program from `compiled_anew`."""
-    _write(f"program-{name}", pickle.dumps(serialize_executable.serialize(program)))
-
-
-def load_arrays(name: str) -> PyTree | None:
-    """The arrays kept under `name`, on the default device, or None."""
-    data = _read(f"arrays-{name}")
-    try:
-        return None if data is None else jax.tree.map(jax.numpy.asarray, pickle.loads(data))
-    except Exception:  # as above
-        return None
-
-
-def save_arrays(name: str, arrays: PyTree) -> None:
-    """Keeps a tree of arrays."""
-    _write(f"arrays-{name}", pickle.dumps(jax.tree.map(np.asarray, arrays), protocol=5))
-
-
-def _folder() -> Path | None:
-    folder = jax.config.values["jax_compilation_cache_dir"]
-    return Path(folder) if folder else None
-
-
-def _read(name: str) -> bytes | None:
-    folder = _folder()
-    try:
-        return None if folder is None else (folder / name).read_bytes()
+        data = b"" if here is None else (here / f"traced-{name}").read_bytes()
     except OSError:
         return None
-
-
-def _write(name: str, data: bytes) -> None:
-    folder = _folder()
-    if folder is None:
-        return
-    part = folder / f".{name}.{os.getpid()}.part"
+    if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+        return None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(folder / name)
+        return export.deserialize(bytearray(data[_DIGEST:]))
+    except Exception:  # whatever JAX raises for what is no program: tracing anew is always right
+        return None
+
+
+def _write(name: str, data: bytes | bytearray) -> None:
+    here = folder()
+    if here is None:
+        return
+    part = here / f".traced-{name}.{os.getpid()}.part"
+    try:
+        part.write_bytes(hashlib.sha256(data).digest() + data)
+        part.replace(here / f"traced-{name}")
     except OSError:  # a full or read-only disk costs time at the next start, nothing else
         with contextlib.suppress(OSError):
             part.unlink()
