@@ -77,7 +77,10 @@ def prefixed(table: Iterable[Rule], prefix: str) -> tuple[Rule, ...]:
 
 
 class ConversionError(UserError):
-    """The tensors do not fit the table; the message lists every mismatch."""
+    """The tensors do not fit the table; the message lists every mismatch in a line of its own."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def convert(

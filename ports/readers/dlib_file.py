@@ -6,29 +6,31 @@ little-endian float32. Integers are one control byte (low nibble: number of byte
 and that many bytes.
 """
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
+from ports.readers.limits import Allowance, refused
+
 _TAG = re.compile(rb"\x01[\x04-\x07](con_[45]|affine_|fc_2)")
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: Path, allowance: Allowance) -> dict[str, np.ndarray]:
     """Name -> float32 array, layers numbered from 0 per kind, from input to output.
 
     `con.N.weight` (O,I,kh,kw) and `con.N.bias` (O); `affine.N.gamma` and `affine.N.beta` (C);
     `fc.N.weight` (I,O), without bias.
 
     Raises:
-      ValueError: no layer is found or the file is cut short.
+      UserError: no layer is found or the file is cut short.
     """
-    data = Path(path).read_bytes()
     tensors: dict[str, np.ndarray] = {}
     counts = {"con": 0, "affine": 0, "fc": 0}
     position = 0
-    try:
+    with refused(path, "the dlib network is damaged or cut short"):
+        allowance.take(2 * path.stat().st_size)  # the file, and tensors that do not overlap
+        data = path.read_bytes()
         while match := _TAG.search(data, position):
             kind = match[1].split(b"_")[0].decode()
             name, start = f"{kind}.{counts[kind]}", match.end()
@@ -54,10 +56,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 tensors[f"{name}.weight"] = weight.reshape(filters, -1, rows, columns)
                 tensors[f"{name}.bias"] = flat[flat.size - filters :]
             counts[kind] += 1
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}: the dlib network is damaged or cut short ({error})") from error
-    if not tensors:
-        raise ValueError(f"{path}: not a dlib network (no convolution found)")
+        if not tensors:
+            raise ValueError("no convolution found")
     return tensors
 
 

@@ -1,7 +1,7 @@
 """Reads ONNX models (package `onnx`): weights with constant arithmetic folded, and operations."""
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,17 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from ports.readers.graph import Graph, Operation
+from ports.readers.limits import Allowance, refused
 
 Attributes = dict[str, Any]
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: Path, allowance: Allowance) -> dict[str, np.ndarray]:
     """Name -> array of every constant that an operation uses; see `read_graph`."""
-    return read_graph(path).tensors
+    return read_graph(path, allowance).tensors
 
 
-def read_graph(path: str | os.PathLike[str]) -> Graph:
+def read_graph(path: Path, allowance: Allowance | None = None) -> Graph:
     """The weights, and the operations that are left once weight-only operations are folded.
 
     Folded: `Constant`, `Identity`, `Cast`, `Transpose`, `Reshape`, `Squeeze`,
@@ -28,25 +29,27 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     starts at `x_quantized`), so one weight table fits the float file and the quantised one.
 
     Raises:
-      ValueError: not an ONNX model, or a folded operation is used in a way that is not supported.
+      UserError: not an ONNX model, its weights lie in other files, or a folded operation is used in a way
+        that is not supported.
     """
-    try:
-        model = onnx.load(os.fspath(path))
+    with refused(path, "not a readable ONNX model"):
+        try:
+            model = onnx.load(path, load_external_data=False)
+        except DecodeError as error:
+            raise ValueError(str(error)) from error
         if not model.graph.node:
             raise ValueError("it holds no operation")
-        return _fold(model.graph)
-    except (DecodeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{path}: not a readable ONNX model ({error})") from error
+        return _fold(model.graph, allowance or Allowance(path))
 
 
-def _fold(graph: onnx.GraphProto) -> Graph:
-    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+def _fold(graph: onnx.GraphProto, allowance: Allowance) -> Graph:
+    constants = {i.name: _array(i, allowance) for i in graph.initializer}
     nodes = [
         Operation(
             node.op_type,
             tuple(node.input),
             tuple(node.output),
-            {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute},
+            {a.name: _attribute(a, allowance) for a in node.attribute},
         )
         for node in graph.node
     ]
@@ -58,6 +61,8 @@ def _fold(graph: onnx.GraphProto) -> Graph:
             arrays = [constants[name] if name else None for name in node.inputs]
             (output,) = node.outputs
             constants[output] = _FOLDS[node.kind](node.attributes, *arrays)
+            if not any(a is not None and np.may_share_memory(a, constants[output]) for a in arrays):
+                allowance.take(constants[output].nbytes)
             if node.inputs:
                 origin = renamed.get(node.inputs[0], node.inputs[0].removesuffix("_quantized"))
                 if origin not in taken:
@@ -75,6 +80,22 @@ def _fold(graph: onnx.GraphProto) -> Graph:
     return Graph(used, tuple(operations), inputs, tuple(o.name for o in graph.output))
 
 
+def _array(tensor: onnx.TensorProto, allowance: Allowance) -> np.ndarray:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ValueError("its weights lie in other files; save it as one file")
+    if tensor.data_type == onnx.TensorProto.STRING:
+        raise ValueError("it holds text among its weights")
+    array = numpy_helper.to_array(tensor)  # at most eight times as large as it is stored
+    allowance.take(array.nbytes)
+    return array
+
+
+def _attribute(attribute: onnx.AttributeProto, allowance: Allowance) -> Any:
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        return _array(attribute.t, allowance)
+    return onnx.helper.get_attribute_value(attribute)
+
+
 def _dequantize(
     attributes: Attributes, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None
 ) -> np.ndarray:
@@ -82,17 +103,19 @@ def _dequantize(
     axis = attributes.get("axis", 1)
     if zero is None:
         zero = np.zeros(scale.shape, x.dtype)
-    if (
-        block
-    ):  # every `block` consecutive elements along `axis` share a scale; the last may be short
-        scale, zero = (
-            np.take(np.repeat(a, block, axis), np.arange(x.shape[axis]), axis)
-            for a in (scale, zero)
-        )
+    if block:  # so many elements along `axis` share a scale; the last may be fewer
+        blocks = list(x.shape)
+        blocks[axis] = -(-x.shape[axis] // block)
+        if {scale.shape, zero.shape} != {tuple(blocks)}:
+            raise ValueError(f"scales {scale.shape} for blocks of {x.shape}")
+        index = np.arange(x.shape[axis]) // block
+        scale, zero = (np.take(a, index, axis) for a in (scale, zero))
     elif scale.ndim == 1 and scale.size > 1:
         along = [1] * x.ndim
         along[axis] = scale.size
         scale, zero = scale.reshape(along), zero.reshape(along)
+    if np.broadcast_shapes(x.shape, scale.shape, zero.shape) != x.shape:
+        raise ValueError(f"scales {scale.shape} for {x.shape}")
     return (x.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)
 
 
@@ -108,11 +131,13 @@ def _axes(attributes: Attributes, axes: np.ndarray | None) -> tuple[int, ...]:
 
 
 def _constant(attributes: Attributes) -> np.ndarray:
-    ((kind, value),) = attributes.items()
-    return numpy_helper.to_array(value) if kind == "value" else np.asarray(value)
+    (value,) = attributes.values()
+    return np.asarray(value)
 
 
 def _cast(attributes: Attributes, x: np.ndarray) -> np.ndarray:
+    if attributes["to"] == onnx.TensorProto.STRING:
+        raise ValueError("it casts weights to text")
     return x.astype(onnx.helper.tensor_dtype_to_np_dtype(attributes["to"]))
 
 

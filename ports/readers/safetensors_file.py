@@ -1,19 +1,23 @@
 """Reads `.safetensors` files (package `safetensors`)."""
 
-import os
+from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from ports.readers.limits import Allowance, refused
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+
+def read(path: Path, allowance: Allowance) -> dict[str, np.ndarray]:
     """Name -> array; bfloat16 comes as `ml_dtypes.bfloat16`.
 
     Raises:
-      ValueError: the file is damaged or holds a dtype that NumPy lacks.
+      UserError: the file is damaged or holds a dtype that NumPy lacks.
     """
-    try:
-        return dict(load_file(os.fspath(path)))
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    with refused(path, "not a readable safetensors file"):
+        allowance.take(path.stat().st_size)  # the package checks that the tensors fill the file
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error

@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ports import packages
 from ports.readers import onnx_file, read, tflite_file
+from tipim_jax.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TORCH_FILES = (
@@ -47,7 +48,7 @@ def test_a_truncated_checkpoint_is_an_error_of_one_line(tmp_path, name, part):
     data = (GOLDEN / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(data[: int(len(data) * part)])
-    with pytest.raises(ValueError, match=name) as caught:
+    with pytest.raises(UserError, match=name) as caught:
         read(path)
     assert "\n" not in str(caught.value)
 
@@ -79,7 +80,7 @@ def test_a_malicious_checkpoint_is_refused_and_nothing_runs(tmp_path, form, atta
         path.write_bytes(b"".join(pickle.dumps(item, 2) for item in stream))
     else:
         path.write_bytes(pickle.dumps(poison))
-    with pytest.raises(ValueError, match="refused, because it asks to run"):
+    with pytest.raises(UserError, match="refused, because it asks to run"):
         read(path)
     assert not marker.exists()
 
@@ -87,7 +88,7 @@ def test_a_malicious_checkpoint_is_refused_and_nothing_runs(tmp_path, form, atta
 def test_a_module_pickled_whole_is_refused_with_advice(tmp_path):
     path = tmp_path / "model.pt"
     _write_zip(path, b"cmodels.resnet\nResNet\n.")
-    with pytest.raises(ValueError, match=r"models\.resnet\.ResNet.*torch\.save\(model\.state_dict"):
+    with pytest.raises(UserError, match=r"models\.resnet\.ResNet.*torch\.save\(model\.state_dict"):
         read(path)
 
 
@@ -132,7 +133,7 @@ def test_a_well_formed_tensor_program_is_read(tmp_path):
 def test_a_tensor_may_not_leave_its_storage(tmp_path, tensor):
     path = tmp_path / "w.pt"
     _write_zip(path, tensor, [np.arange(4, dtype="<f4").tobytes()])
-    with pytest.raises(ValueError, match=r"w\.pt: "):
+    with pytest.raises(UserError, match=r"w\.pt: "):
         read(path)
 
 
@@ -140,7 +141,7 @@ def test_several_state_dicts_are_ambiguous(tmp_path):
     program = _tensor_program(0, (4,), (1,))[:-1]
     path = tmp_path / "gan.pt"
     _write_zip(path, b"}Vgen\n" + program + b"sVdisc\n" + program + b"s.", [bytes(16)])
-    with pytest.raises(ValueError, match=r"several state dicts \(gen, disc\)"):
+    with pytest.raises(UserError, match=r"several state dicts \(gen, disc\)"):
         read(path)
 
 
@@ -162,7 +163,7 @@ def test_npz_and_safetensors(tmp_path):
 def test_npz_with_pickled_objects_is_refused(tmp_path):
     marker = tmp_path / "executed"
     np.savez(tmp_path / "w.npz", a=np.array([_Command(marker)], dtype=object))
-    with pytest.raises(ValueError, match=r"w\.npz"):
+    with pytest.raises(UserError, match=r"w\.npz"):
         read(tmp_path / "w.npz")
     assert not marker.exists()
 
@@ -307,17 +308,17 @@ def test_tfjs_shards_and_quantisation(tmp_path):
     assert tensors["axes"] == 9
     assert tensors["axes"].shape == ()
     (tmp_path / "2of2.bin").write_bytes(data[20:-2])
-    with pytest.raises(ValueError, match="the shards end before axes"):
+    with pytest.raises(UserError, match="the shards end before axes"):
         read(tmp_path / "model.json")
     (tmp_path / "2of2.bin").unlink()
-    with pytest.raises(ValueError, match=r"2of2\.bin is missing"):
+    with pytest.raises(UserError, match=r"2of2\.bin is missing"):
         read(tmp_path / "model.json")
 
 
 def test_tfjs_shards_stay_in_the_folder(tmp_path):
     manifest = {"weightsManifest": [{"paths": ["../secret.bin"], "weights": []}]}
     (tmp_path / "model.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="outside the model's folder"):
+    with pytest.raises(UserError, match="outside the model's folder"):
         read(tmp_path / "model.json")
 
 
@@ -463,7 +464,7 @@ def test_dlib_layers_are_split_and_numbered(tmp_path):
     np.testing.assert_array_equal(tensors["con.0.bias"], convolutions[0][-4:])
     np.testing.assert_array_equal(tensors["fc.0.weight"].ravel(), full.astype("f4"))
     path.write_bytes(data[:-100])
-    with pytest.raises(ValueError, match="damaged or cut short"):
+    with pytest.raises(UserError, match="damaged or cut short"):
         read(path)
 
 
@@ -495,13 +496,13 @@ def test_the_content_decides_before_the_extension(tmp_path):
 def test_a_file_of_another_kind_is_an_error_of_one_line(tmp_path, extension, content):
     path = tmp_path / f"weights{extension}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"weights\.") as caught:
+    with pytest.raises(UserError, match=r"weights\.") as caught:
         read(path)
     assert "\n" not in str(caught.value)
 
 
 def test_an_absent_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such file"):
+    with pytest.raises(UserError, match="there is no such weight file"):
         read(tmp_path / "w.pt")
 
 
@@ -509,5 +510,5 @@ def test_an_absent_optional_package_names_the_pip_command(tmp_path, monkeypatch)
     path = tmp_path / "m.tflite"
     path.write_bytes(bytes(4) + b"TFL3")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'pip install "tipim-jax\[readers\]"'):
+    with pytest.raises(UserError, match=r'pip install "tipim-jax\[readers\]"'):
         read(path)
