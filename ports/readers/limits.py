@@ -4,6 +4,7 @@ import contextlib
 import os
 import pickle
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ GROWTH = 16
 _RAISED = (
     ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, OSError, MemoryError,
     AssertionError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError,
+    SyntaxError, tokenize.TokenError,  # of headers of NumPy
 )  # fmt: skip
 
 

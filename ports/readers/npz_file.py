@@ -10,6 +10,7 @@ from numpy.lib import format as npy
 from ports.readers import zip_file
 from ports.readers.limits import Allowance, refused
 
+_HEADER = 1_000  # characters; it is parsed as Python, which takes the more the longer it is
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -31,7 +32,7 @@ def _array(data: bytes) -> np.ndarray:
     version = npy.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"an array of version {version}")
-    shape, fortran, dtype = _HEADERS[version](file)
+    shape, fortran, dtype = _HEADERS[version](file, max_header_size=_HEADER)
     if dtype.hasobject:
         raise ValueError("it holds pickled objects")
     count = math.prod(shape)

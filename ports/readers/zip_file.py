@@ -13,8 +13,8 @@ _UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory as 
 class Members:
     """The members of an open archive."""
 
-    def __init__(self, archive: zipfile.ZipFile, allowance: Allowance):
-        self._archive, self._allowance = archive, allowance
+    def __init__(self, archive: zipfile.ZipFile, size: int, allowance: Allowance):
+        self._archive, self._size, self._allowance = archive, size, allowance
         self.names = archive.namelist()
 
     def read(self, name: str) -> bytes:
@@ -27,6 +27,8 @@ class Members:
         about = self._archive.getinfo(name)
         if about.compress_type not in _UNPACKED:
             raise ValueError(f"{name} is neither stored nor deflated")
+        if about.compress_size > self._size:  # as much would be allocated before it is read
+            raise ValueError(f"{name} is cut short")
         self._allowance.take(about.file_size)
         return self._archive.read(about)
 
@@ -35,4 +37,4 @@ class Members:
 def opened(path: str | os.PathLike[str], allowance: Allowance) -> Iterator[Members]:
     """The members of the archive at `path`."""
     with zipfile.ZipFile(path) as archive:
-        yield Members(archive, allowance)
+        yield Members(archive, os.path.getsize(path), allowance)

@@ -68,7 +68,8 @@ def on_four_with_shares(folder):
             world.small_engine.cache_clear()
             kept = world.small_engine(4, kept=str(folder), **options)
             np.testing.assert_array_equal(engine.protect(kept, kept.full(), *faces).masks, masks[0])
-        assert kept.full().run.input_shardings == used.full().run.input_shardings
+        lying = [made.full().run.input_shardings[0][0] for made in (kept, used)]
+        assert lying[0] == lying[1]  # the parameters
     for first in (0, 3):
         single = world.small_engine(1, first=first, kept=str(folder))
         parts = [[row[i : i + 4] for row in faces] for i in (0, 4)]

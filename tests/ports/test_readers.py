@@ -2,12 +2,9 @@
 
 import importlib.util
 import json
-import os
 import pickle
-import zipfile
 from pathlib import Path
 
-import flatbuffers
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ports import packages
 from ports.readers import onnx_file, read, tflite_file
+from tests.ports import weight_files
 from tipim_jax.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -53,28 +51,13 @@ def test_a_truncated_checkpoint_is_an_error_of_one_line(tmp_path, name, part):
     assert "\n" not in str(caught.value)
 
 
-class _Command:
-    """Unpickled by a careless reader, this runs a shell command."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.marker}",)
-
-
-class _Evaluation(_Command):
-    def __reduce__(self):
-        return eval, (f"open({str(self.marker)!r}, 'w')",)
-
-
-@pytest.mark.parametrize("attack", [_Command, _Evaluation])
+@pytest.mark.parametrize("attack", [weight_files.Command, weight_files.Evaluation])
 @pytest.mark.parametrize("form", ["zip", "legacy", "bare"])
 def test_a_malicious_checkpoint_is_refused_and_nothing_runs(tmp_path, form, attack):
     marker, path = tmp_path / "executed", tmp_path / "evil.pth"
     poison = {"state_dict": attack(marker)}
     if form == "zip":
-        _write_zip(path, pickle.dumps(poison))
+        weight_files.write_zip(path, pickle.dumps(poison))
     elif form == "legacy":
         stream = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, poison, []]
         path.write_bytes(b"".join(pickle.dumps(item, 2) for item in stream))
@@ -87,60 +70,42 @@ def test_a_malicious_checkpoint_is_refused_and_nothing_runs(tmp_path, form, atta
 
 def test_a_module_pickled_whole_is_refused_with_advice(tmp_path):
     path = tmp_path / "model.pt"
-    _write_zip(path, b"cmodels.resnet\nResNet\n.")
+    weight_files.write_zip(path, b"cmodels.resnet\nResNet\n.")
     with pytest.raises(UserError, match=r"models\.resnet\.ResNet.*torch\.save\(model\.state_dict"):
         read(path)
 
 
-def _write_zip(path, program, storages=()):
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", program)
-        for key, data in enumerate(storages):
-            archive.writestr(f"archive/data/{key}", data)
-
-
-def _tensor_program(offset, size, stride, storage="FloatStorage", name="w"):
-    """The pickle of {name: tensor} over storage 0."""
-
-    def numbers(values):
-        return "(" + "".join(f"I{value}\n" for value in values) + "t"
-
-    return (
-        f"}}V{name}\nctorch._utils\n_rebuild_tensor_v2\n"
-        f"((Vstorage\nctorch\n{storage}\nV0\nVcpu\nI4\ntQI{offset}\n"
-        f"{numbers(size)}{numbers(stride)}I00\nNtRs."
-    ).encode()
-
-
 def test_a_well_formed_tensor_program_is_read(tmp_path):
     path = tmp_path / "w.pt"
-    _write_zip(path, _tensor_program(1, (3,), (1,)), [np.arange(4, dtype="<f4").tobytes()])
+    weight_files.write_zip(
+        path, weight_files.tensor_program(1, (3,), (1,)), [np.arange(4, dtype="<f4").tobytes()]
+    )
     np.testing.assert_array_equal(read(path)["w"], [1, 2, 3])
 
 
 @pytest.mark.parametrize(
     "tensor",
     [
-        _tensor_program(2, (3,), (1,)),  # reaches beyond the storage
-        _tensor_program(-1, (2,), (1,)),
-        _tensor_program(3, (2,), (-1,)),
-        _tensor_program(0, (2, 2), (1000, 1)),
-        _tensor_program(0, (10**12,), (0,)),  # asks for terabytes
-        _tensor_program(0, (2,), (1, 1)),
-        _tensor_program(0, (2,), (1,), storage="QInt8Storage"),
+        weight_files.tensor_program(2, (3,), (1,)),  # reaches beyond the storage
+        weight_files.tensor_program(-1, (2,), (1,)),
+        weight_files.tensor_program(3, (2,), (-1,)),
+        weight_files.tensor_program(0, (2, 2), (1000, 1)),
+        weight_files.tensor_program(0, (10**12,), (0,)),  # asks for terabytes
+        weight_files.tensor_program(0, (2,), (1, 1)),
+        weight_files.tensor_program(0, (2,), (1,), storage="QInt8Storage"),
     ],
 )
 def test_a_tensor_may_not_leave_its_storage(tmp_path, tensor):
     path = tmp_path / "w.pt"
-    _write_zip(path, tensor, [np.arange(4, dtype="<f4").tobytes()])
+    weight_files.write_zip(path, tensor, [np.arange(4, dtype="<f4").tobytes()])
     with pytest.raises(UserError, match=r"w\.pt: "):
         read(path)
 
 
 def test_several_state_dicts_are_ambiguous(tmp_path):
-    program = _tensor_program(0, (4,), (1,))[:-1]
+    program = weight_files.tensor_program(0, (4,), (1,))[:-1]
     path = tmp_path / "gan.pt"
-    _write_zip(path, b"}Vgen\n" + program + b"sVdisc\n" + program + b"s.", [bytes(16)])
+    weight_files.write_zip(path, b"}Vgen\n" + program + b"sVdisc\n" + program + b"s.", [bytes(16)])
     with pytest.raises(UserError, match=r"several state dicts \(gen, disc\)"):
         read(path)
 
@@ -162,7 +127,7 @@ def test_npz_and_safetensors(tmp_path):
 
 def test_npz_with_pickled_objects_is_refused(tmp_path):
     marker = tmp_path / "executed"
-    np.savez(tmp_path / "w.npz", a=np.array([_Command(marker)], dtype=object))
+    np.savez(tmp_path / "w.npz", a=np.array([weight_files.Command(marker)], dtype=object))
     with pytest.raises(UserError, match=r"w\.npz"):
         read(tmp_path / "w.npz")
     assert not marker.exists()
@@ -171,51 +136,9 @@ def test_npz_with_pickled_objects_is_refused(tmp_path):
 # ONNX
 
 
-def _quantised_convolution(tmp_path, rng):
-    """A blocked int8 convolution whose weights are graph inputs too, and its float output."""
-    quantised = rng.integers(-128, 128, (4, 27), dtype=np.int8)
-    scales = rng.uniform(0.01, 0.02, (4, 3)).astype(np.float32)  # blocks of 10, 10 and 7
-    zeros = rng.integers(-5, 5, (4, 3), dtype=np.int8)
-    bias = rng.integers(-128, 128, 4, dtype=np.int8)
-    initialisers = {
-        "w_quantized": quantised,
-        "w_scales": scales,
-        "w_zero_point": zeros,
-        "w_shape": np.array([4, 3, 3, 3]),
-        "b_quantized": bias,
-        "b_scales": np.float32(0.1),
-    }
-    nodes = [
-        helper.make_node(
-            "DequantizeLinear",
-            ["w_quantized", "w_scales", "w_zero_point"],
-            ["w_dequantized"],
-            axis=1,
-            block_size=10,
-        ),
-        helper.make_node("Reshape", ["w_dequantized", "w_shape"], ["w_reshaped"]),
-        helper.make_node("DequantizeLinear", ["b_quantized", "b_scales"], ["b_dequantized"]),
-        helper.make_node("Conv", ["x", "w_reshaped", "b_dequantized"], ["y"], pads=[1, 1, 1, 1]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 5, 5]),
-            helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 3, 3, 3]),
-        ],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 5, 5])],
-        [numpy_helper.from_array(np.asarray(a), name) for name, a in initialisers.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
-    path = tmp_path / "quantised.onnx"
-    onnx.save(model, path)
-    return path, model
-
-
 def test_onnx_blocked_weights_come_back_as_named_floats(tmp_path):
     rng = np.random.default_rng(0)
-    path, model = _quantised_convolution(tmp_path, rng)
+    path, model = weight_files.quantised_convolution(tmp_path, rng)
     graph = onnx_file.read_graph(path)
     assert graph.inputs == ("x",)
     assert graph.outputs == ("y",)
@@ -322,77 +245,6 @@ def test_tfjs_shards_stay_in_the_folder(tmp_path):
         read(tmp_path / "model.json")
 
 
-def _tflite_model(tensors, operator):
-    """A one-operation model; tensors: (name, shape, type, data or None, scales, zeros, axis)."""
-    b = flatbuffers.Builder(1024)
-
-    def vector(start, items, prepend):
-        start(b, len(items))
-        for item in reversed(items):
-            prepend(item)
-        return b.EndVector()
-
-    buffers, offsets = [], []
-    for i, (name, shape, kind, data, scales, zeros, axis) in enumerate(tensors):
-        content = b.CreateByteVector(data.tobytes()) if data is not None else None
-        tflite.BufferStart(b)
-        if content is not None:
-            tflite.BufferAddData(b, content)
-        buffers.append(tflite.BufferEnd(b))
-        quantization = None
-        if scales is not None:
-            s, z = b.CreateNumpyVector(scales), b.CreateNumpyVector(zeros)
-            tflite.QuantizationParametersStart(b)
-            tflite.QuantizationParametersAddScale(b, s)
-            tflite.QuantizationParametersAddZeroPoint(b, z)
-            tflite.QuantizationParametersAddQuantizedDimension(b, axis)
-            quantization = tflite.QuantizationParametersEnd(b)
-        label, dims = b.CreateString(name), b.CreateNumpyVector(np.array(shape, np.int32))
-        tflite.TensorStart(b)
-        tflite.TensorAddName(b, label)
-        tflite.TensorAddShape(b, dims)
-        tflite.TensorAddType(b, kind)
-        tflite.TensorAddBuffer(b, i)
-        if quantization is not None:
-            tflite.TensorAddQuantization(b, quantization)
-        offsets.append(tflite.TensorEnd(b))
-    tflite.Conv2DOptionsStart(b)
-    tflite.Conv2DOptionsAddStrideH(b, 2)
-    tflite.Conv2DOptionsAddStrideW(b, 1)
-    tflite.Conv2DOptionsAddPadding(b, tflite.Padding.VALID)
-    tflite.Conv2DOptionsAddFusedActivationFunction(b, tflite.ActivationFunctionType.RELU)
-    options = tflite.Conv2DOptionsEnd(b)
-    inputs, outputs = (b.CreateNumpyVector(np.array(v, np.int32)) for v in operator)
-    tflite.OperatorStart(b)
-    tflite.OperatorAddInputs(b, inputs)
-    tflite.OperatorAddOutputs(b, outputs)
-    tflite.OperatorAddBuiltinOptionsType(b, tflite.BuiltinOptions.Conv2DOptions)
-    tflite.OperatorAddBuiltinOptions(b, options)
-    operation = tflite.OperatorEnd(b)
-    relative = b.PrependUOffsetTRelative
-    tensors_at = vector(tflite.SubGraphStartTensorsVector, offsets, relative)
-    operations_at = vector(tflite.SubGraphStartOperatorsVector, [operation], relative)
-    into, out_of = (b.CreateNumpyVector(np.array([v[0]], np.int32)) for v in operator)
-    tflite.SubGraphStart(b)
-    tflite.SubGraphAddTensors(b, tensors_at)
-    tflite.SubGraphAddOperators(b, operations_at)
-    tflite.SubGraphAddInputs(b, into)
-    tflite.SubGraphAddOutputs(b, out_of)
-    subgraph = tflite.SubGraphEnd(b)
-    tflite.OperatorCodeStart(b)
-    tflite.OperatorCodeAddDeprecatedBuiltinCode(b, tflite.BuiltinOperator.CONV_2D)
-    code = tflite.OperatorCodeEnd(b)
-    codes_at = vector(tflite.ModelStartOperatorCodesVector, [code], relative)
-    subgraphs_at = vector(tflite.ModelStartSubgraphsVector, [subgraph], relative)
-    buffers_at = vector(tflite.ModelStartBuffersVector, buffers, relative)
-    tflite.ModelStart(b)
-    tflite.ModelAddOperatorCodes(b, codes_at)
-    tflite.ModelAddSubgraphs(b, subgraphs_at)
-    tflite.ModelAddBuffers(b, buffers_at)
-    b.Finish(tflite.ModelEnd(b), file_identifier=b"TFL3")
-    return bytes(b.Output())
-
-
 def test_tflite_constants_are_dequantised(tmp_path):
     rng = np.random.default_rng(3)
     weight = rng.integers(-128, 128, (2, 1, 1, 3), dtype=np.int8)
@@ -401,7 +253,7 @@ def test_tflite_constants_are_dequantised(tmp_path):
     kinds = tflite.TensorType
     path = tmp_path / "m.tflite"
     path.write_bytes(
-        _tflite_model(
+        weight_files.tflite_model(
             [
                 ("x", (1, 4, 4, 3), kinds.FLOAT32, None, None, None, 0),
                 ("w", (2, 1, 1, 3), kinds.INT8, weight, scales, zeros, 0),
@@ -427,27 +279,16 @@ def test_tflite_constants_are_dequantised(tmp_path):
 # dlib
 
 
-def _dlib_integer(value):
-    data = value.to_bytes(max(1, (value.bit_length() + 7) // 8), "little")
-    return bytes([len(data)]) + data
-
-
-def _dlib_layer(tag, array, before=(), after=()):
-    numbers = b"".join(_dlib_integer(n) for n in (2, array.size, 1, 1, 1))
-    head = _dlib_integer(len(tag)) + tag.encode() + b"".join(map(_dlib_integer, before))
-    return head + numbers + array.astype("<f4").tobytes() + b"".join(map(_dlib_integer, after))
-
-
 def test_dlib_layers_are_split_and_numbered(tmp_path):
     rng = np.random.default_rng(4)
     convolutions = [rng.normal(size=4 * 3 * 3 * 2 + 4).astype("f4"), rng.normal(size=5 * 4 + 5)]
     affine, full = rng.normal(size=8), rng.normal(size=5 * 300)
     data = (
         b"\x01\x0dloss_metric_2"
-        + _dlib_layer("con_4", convolutions[0], after=(4, 3, 2))
-        + _dlib_layer("affine_", affine)
-        + _dlib_layer("con_4", convolutions[1], after=(5, 1, 1))
-        + _dlib_layer("fc_2", full, before=(300, 5))
+        + weight_files.dlib_layer("con_4", convolutions[0], after=(4, 3, 2))
+        + weight_files.dlib_layer("affine_", affine)
+        + weight_files.dlib_layer("con_4", convolutions[1], after=(5, 1, 1))
+        + weight_files.dlib_layer("fc_2", full, before=(300, 5))
     )
     path = tmp_path / "net.dat"
     path.write_bytes(data)
