@@ -180,10 +180,11 @@ def _load(file: io.BytesIO, allowance: Allowance) -> Any:
     start = file.tell()
     for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
         allowance.take(_OPERATION)
-        if count >= _OPERATIONS or (operation.name in _PUTS and argument >= _OPERATIONS):
+        number = argument if isinstance(argument, int) else 0
+        if count >= _OPERATIONS or (operation.name in _PUTS and number >= _OPERATIONS):
             raise ValueError("its pickle is larger than that of any state dict")
         # as keys, larger integers could all have one hash
-        if isinstance(argument, int) and abs(argument) >= 2**63 and argument != _LEGACY_MAGIC:
+        if abs(number) >= 2**63 and number != _LEGACY_MAGIC:
             raise ValueError("its pickle holds integers of more than 64 bits")
     return _Unpickler(file.getbuffer()[start : file.tell()]).load()
 
@@ -263,7 +264,8 @@ def _find_state_dict(content: Any, known: dict[int, bool]) -> dict[str, _Tensor]
     if tensors:
         return tensors
     if len(nested) == 1:
-        return _find_state_dict(*nested.values(), known)
+        (only,) = nested.values()
+        return _find_state_dict(only, known)
     if nested:
         raise ValueError(
             f"it holds several state dicts ({', '.join(map(str, nested))}); save the wanted one"
