@@ -17,7 +17,6 @@ built-in photos by default) are looked at in the same way, without a gallery. `s
 made smaller, cropped and so on. --quick: two probes and a preset of two steps.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from experiments.report import Picture, Table
 from experiments.runs import QUICK_STEPS, Run
 from experiments.seeing import sheet, visibility
 from experiments.seeing.regions import head
+from tipim_jax.errors import UserError
 from tipim_jax.photos import demo, verify
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.presets import PRESETS
@@ -57,26 +57,28 @@ def chosen_probes(text: str) -> tuple[int, int]:
     """(first, count) of --probes.
 
     Raises:
-      ValueError: it is not two numbers.
+      UserError: it is not two numbers.
     """
     first, _, count = text.partition(":")
     if not (first.isdecimal() and count.isdecimal()):
-        raise ValueError(f"--probes={text} is not FIRST:COUNT; give 0:100, for example")
+        raise UserError(f"--probes={text} is not FIRST:COUNT; give 0:100, for example")
     return int(first), int(count)
 
 
-def named(texts: Sequence[str], quick: bool) -> dict[str, protections.Name]:
+def named(texts: Sequence[str], judges: Sequence[str], quick: bool) -> dict[str, protections.Name]:
     """The protections of --rows.
 
     Raises:
-      ValueError: one is not understood, or names probes of its own.
+      UserError: one is not understood, names probes of its own, or is made on everybody who judges.
     """
     setting = Setting(steps=QUICK_STEPS) if quick else Setting()
     names = {text: protections.named(text, setting) for text in texts}
     for text, name in names.items():
         if name.probes or name.best:
             part = f"@{name.probes}" if name.probes else protections.BEST
-            raise ValueError(f"{text}: leave out {part}; --probes says which are measured")
+            raise UserError(f"{text}: leave out {part}; --probes says which are measured")
+        if set(judges) <= set(name.surrogates):
+            raise UserError(f"{text}: all who judge are surrogates of it; add --judges or --models")
     return names
 
 
@@ -84,12 +86,12 @@ def journeys(names: Sequence[str]) -> list[str]:
     """The journeys of --after.
 
     Raises:
-      ValueError: one is unknown.
+      UserError: one is unknown.
     """
     if names == ["all"]:
         return list(JOURNEYS)
     if unknown := [name for name in names if name not in JOURNEYS]:
-        raise ValueError(f"--after={unknown[0]} is no journey; use all, or {', '.join(JOURNEYS)}")
+        raise UserError(f"--after={unknown[0]} is no journey; use all, or {', '.join(JOURNEYS)}")
     return list(names)
 
 
@@ -141,22 +143,18 @@ def frontier(made: Sequence[Row], seed: int) -> bytes:
     return plots.panels(panels, axes)
 
 
-def told(stage: Scene) -> list[lines.Line]:
-    """A line per judge: its threshold, and what it was measured on."""
-    return [{"judge": name, **found._asdict()} for name, found in stage.thresholds.items()]
-
-
 def main(_: list[str]) -> None:
     quick = flags.FLAGS.quick
     first, count = (0, 2) if quick else chosen_probes(_PROBES.value)
-    names = named(_QUICK_ROWS if quick else [*_ROWS.value, *_COMPARE.value], quick)
     after = ["JPEG 75"] if quick else journeys(_AFTER.value)
     if len(_COMPARE.value) == 1:
-        raise ValueError("--compare takes two rows or more")
+        raise UserError("--compare takes two rows or more")
     albums = scene.albums([Path(folder) for folder in ([] if quick else _ALBUMS.value)])
     panel = judges.load(
         [Path(place) for place in _JUDGES.value], ["sface", "dlib"] if quick else flags.FLAGS.models
     )
+    rows_and_compared = _QUICK_ROWS if quick else [*_ROWS.value, *_COMPARE.value]
+    names = named(rows_and_compared, [judge.name for judge in panel], quick)
     run = launch.begin(
         "frontier",
         judges={judge.name: judge.digest for judge in panel},
@@ -204,11 +202,11 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
     results.save(run.workdir, "overall", overall, lost=lost, missing=missing, machine=machine)
     results.save(run.workdir, "judges", by_judge)
     results.save(run.workdir, "photos", singly)
-    thresholds = told(stage)
-    results.write(
-        run.workdir / "thresholds.json",
-        json.dumps({name: t._asdict() for name, t in stage.thresholds.items()}, indent=1) + "\n",
-    )
+    thresholds = [
+        {"judge": name, "FAR": judges.FAR, **found._asdict()}
+        for name, found in stage.thresholds.items()
+    ]
+    results.save(run.workdir, "thresholds", thresholds)
     hidden = lines.shares(overall, protection.HIDING)
     print(results.save(run.workdir, "hidden", hidden))
     links = lines.shares(
@@ -225,7 +223,7 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
         Table("Thresholds", thresholds),
     ]
     if worse:
-        survived = lines.shares(worse, protection.HIDING)
+        survived = lines.shares(worse, [*protection.HIDING, lines.LOST])
         print(results.save(run.workdir, "after", survived))
         results.save(run.workdir, "after_overall", worse)
         parts.insert(3, Table("After a journey", survived))

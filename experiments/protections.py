@@ -6,10 +6,12 @@
     SOURCE    = a model, several joined by +, or `ensemble`
     METHOD    = a name of `methods.METHODS`; `_untargeted` after it for dodging; a single-target method
                 goes for the target nearest to the clean photo, with `_best` after it for each in turn
-    settings  = :FIELD=VALUE of `methods.Setting`, :targets=N (the first N), :batch=N (of the batch MMD),
-                :virtual=1 (the virtual identities that come with the library, for sface and dlib)
+    settings  = :FIELD=VALUE of `methods.Setting`, of a preset those of `presets.Settings`; :targets=N (the
+                first N), :batch=N (of the batch MMD), :virtual=1 (the virtual identities that come with the
+                library, for sface and dlib)
 
-for example `mobilefacenet_casia/tip_im:gamma=2:batch=50@100`, the first @PROBES evenly spaced ones.
+for example `mobilefacenet_casia/tip_im:gamma=2:batch=50@100`, the first @PROBES evenly spaced ones, or
+`sface/medium:level=8`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +30,13 @@ from tipim_jax.photos import engine
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.paste import FaceMask, paste
-from tipim_jax.photos.presets import PRESETS, Settings
+from tipim_jax.photos.presets import PRESETS, Settings, check
 from tipim_jax.photos.targets import Targets
 from tipim_jax.types import Recogniser
 
 SOURCES = {"ensemble": ("mobilefacenet_casia", "sface", "dlib")}
 BEST = "_best"
+_RUN = ("seed", "batch_size", "precision")  # settings that are the run's
 
 
 class Name(NamedTuple):
@@ -44,6 +47,7 @@ class Name(NamedTuple):
       surrogates: the source's models; () for a control.
       method: control, preset or method.
       setting: of a method.
+      changes: what differs from a preset's settings.
       targets: how many of the targets; None for all.
       batch: images of a batch; None for the run's.
       virtual: whether the targets are the built-in virtual identities.
@@ -55,6 +59,7 @@ class Name(NamedTuple):
     surrogates: tuple[str, ...]
     method: str
     setting: Setting
+    changes: Mapping[str, Any]
     targets: int | None
     batch: int | None
     virtual: bool
@@ -65,6 +70,10 @@ class Name(NamedTuple):
     def folder(self) -> str:
         """Where its cells are kept."""
         return self.text.replace(":", ",")
+
+    def settings(self, presets: Mapping[str, Settings]) -> Settings:
+        """Those of a preset, as the name changes them."""
+        return presets[self.method]._replace(**self.changes)
 
 
 def named(text: str, setting: Setting = Setting()) -> Name:
@@ -81,20 +90,25 @@ def named(text: str, setting: Setting = Setting()) -> Name:
     head, *options = body.split(":")
     source, _, method = head.rpartition("/")
     counts: dict[str, int] = {}
+    changes: dict[str, Any] = {}
     virtual = False
+    preset = PRESETS.get(method)
+    known: Any = preset or setting
     for option in options:
         field, _, value = option.partition("=")
         if field == "virtual":
             virtual = _number(text, value, bool)
         elif field in ("targets", "batch"):
             counts[field] = _count(text, value)
-        elif field in Setting._fields:
-            kind = type(getattr(setting, field))
-            setting = setting._replace(**{field: _number(text, value, kind)})
+        elif field in known._fields and not (preset and field in _RUN):
+            changes[field] = _number(text, value, type(getattr(known, field)))
         else:
+            fields = [name for name in known._fields if not (preset and name in _RUN)]
             raise UserError(
-                f"{text}: {field!r} is no setting; use targets, batch, virtual, {', '.join(Setting._fields)}"
+                f"{text}: {field!r} is no setting; use targets, batch, virtual, {', '.join(fields)}"
             )
+    if not preset:
+        setting, changes = setting._replace(**changes), {}
     best = method.endswith(BEST)
     method = method.removesuffix(BEST)
     if method in CONTROLS:
@@ -106,11 +120,14 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         )
     else:
         surrogates = SOURCES.get(source, tuple(source.split("+")) if source else zoo.SURROGATES)
-    if method in CONTROLS or method in PRESETS:
-        taken = "epsilon" if method in CONTROLS else "virtual"
-        useless = [option for option in options if option.partition("=")[0] != taken]
+    if method in CONTROLS or preset:
+        taken = ("virtual", *changes) if preset else ("epsilon",)
+        useless = [option for option in options if option.partition("=")[0] not in taken]
         if useless or best:
-            raise UserError(f"{text}: {method} takes no {[*useless, BEST][0]}, only {taken}")
+            only = "virtual and settings" if preset else "epsilon"
+            raise UserError(f"{text}: {method} takes no {[*useless, BEST][0]}, only {only}")
+        if preset:
+            check(preset._replace(**changes))
     elif best and methods.settled(method, setting).search != "fixed":
         raise UserError(f"{text}: {method} chooses among the targets itself; leave out {BEST}")
     elif best and method.endswith(methods.UNTARGETED):
@@ -122,6 +139,7 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         surrogates,
         method,
         setting,
+        changes,
         counts.get("targets"),
         counts.get("batch"),
         virtual,
@@ -222,7 +240,7 @@ def maker(
     if name.method in CONTROLS:
         return _controlled(name, subjects, seed)
     if name.method in presets:
-        settings = presets[name.method]._replace(batch_size=batch_size, seed=seed)
+        settings = name.settings(presets)._replace(batch_size=batch_size, seed=seed)
         return _as_protect_does(name, subjects, settings)
     return _attacked(name, subjects, name.batch or batch_size, seed)
 

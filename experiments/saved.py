@@ -16,6 +16,7 @@ from experiments import data, protections
 from experiments.protections import Name, Subjects
 from experiments.runs import Run
 from ports import yunet
+from tipim_jax.errors import UserError
 from tipim_jax.photos import engine
 from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import find
@@ -43,10 +44,10 @@ def protected(
       targets: with embeddings of the protection's surrogates.
 
     Raises:
-      ValueError: a photo cannot be protected.
+      UserError: a photo cannot be protected.
     """
     if name.best:
-        raise ValueError(f"{name.text}: leave out {protections.BEST}, which identification takes")
+        raise UserError(f"{name.text}: leave out {protections.BEST}, which identification takes")
     folder = run.workdir / "photos" / name.folder
     outputs = [
         Path(f"{path.stem}-{digest[:12]}{path.suffix}")
@@ -67,13 +68,13 @@ def protected(
 def _as_protect_does(
     run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Targets
 ) -> None:
-    settings = run.presets[name.method]._replace(batch_size=run.batch_size, seed=run.seed)
+    settings = name.settings(run.presets)._replace(batch_size=run.batch_size, seed=run.seed)
     made = engine.build(name.surrogates, targets, settings)
     models = Models(partial(find, yunet.load()), made, [])
     done = protect_photos(models, jobs, folder, ENCODING, pictures=False)
     for result in tqdm(done, desc=name.text, total=len(jobs), unit="photo", disable=None):
         if result.error:
-            raise ValueError(f"{name.text} of {result.source}: {result.error}; leave the photo out")
+            raise UserError(f"{name.text} of {result.source}: {result.error}; leave the photo out")
 
 
 def _pasted(run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Targets) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from experiments.judging import networks
 from ports import zoo
 from tipim_jax import metrics
+from tipim_jax.errors import UserError
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
 from tipim_jax.photos import verify
 from tipim_jax.photos.crops import crop
@@ -48,16 +49,16 @@ def load(places: Sequence[Path], models: Sequence[str] | None) -> list[Judge]:
       models: names of this project's recognisers; all that are here and calibrated by default.
 
     Raises:
-      ValueError: a description or a model is not understood or absent, two share a name, or there is none.
+      UserError: a description or a model is not understood or absent, two share a name, or there is none.
     """
     from_files = [network for place in places for network in networks.described(place)]
     own = verify.verifiers() if models is None else [verify.load(name) for name in models]
     made = [*map(_from_file, from_files), *map(_own, own)]
     names = [judge.name for judge in made]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two judges are called {twice[0]}; rename one in its judges.json")
+        raise UserError(f"two judges are called {twice[0]}; rename one in its judges.json")
     if not made:
-        raise ValueError("nobody judges; give --judges or --models")
+        raise UserError("nobody judges; give --judges or --models")
     return made
 
 
@@ -91,11 +92,15 @@ def threshold(embeddings: np.ndarray, identities: np.ndarray) -> Threshold:
     """From every pair of labelled photos, embeddings [N,D] of people [N].
 
     Raises:
-      ValueError: nobody has two photos, or there are no two people.
+      UserError: nobody has two photos, or there are no two people.
     """
     cosines = embeddings @ embeddings.T
     pairs = np.triu(np.ones(cosines.shape, bool), 1)
     same = identities[:, None] == identities
     genuine, impostors = cosines[pairs & same], cosines[pairs & ~same]
+    if not len(genuine) or not len(impostors):
+        raise UserError(
+            "thresholds need two people or more, one of them on two photos; take a protocol with those"
+        )
     known = metrics.calibrate(genuine, impostors, (FAR,))
     return Threshold(known.thresholds[FAR], known.rates[FAR], len(genuine), len(impostors))

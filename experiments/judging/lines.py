@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from experiments import bootstrap, tables
-from experiments.judging.protection import LESS_IS_BETTER
+from experiments.judging.protection import LESS_IS_BETTER, SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
 from experiments.judging.scene import PROBES
+from tipim_jax.errors import UserError
 
 Line = dict[str, Any]
+LOST = "same photo lost"
 
 
 def by_judge(row: Row, seed: int) -> list[Line]:
@@ -28,7 +30,11 @@ def by_judge(row: Row, seed: int) -> list[Line]:
 
 
 def overall(row: Row, seed: int, after: str = SAVED) -> list[Line]:
-    """A line per group: every measure's mean over the judges and that of the worst judge, with intervals."""
+    """A line per group: every measure's mean over the judges and that of the worst judge, with intervals.
+
+    After a journey also `LOST`: by how much less of the same photos is hidden than as saved, the mean over the
+    judges.
+    """
     made = []
     for group, values in row.judged[after].items():
         line: Line = {"protection": row.name.text, "photos of": group, "after": after}
@@ -39,6 +45,11 @@ def overall(row: Row, seed: int, after: str = SAVED) -> list[Line]:
             pick = np.max if measure in LESS_IS_BETTER else np.min
             worst = bootstrap.worst(stacked, pick, seed)
             line |= tables.with_interval(f"{measure} worst", worst)
+        if after != SAVED:
+            saved, now = (
+                _stacked(g[group][SAME_PHOTO]) for g in (row.judged[SAVED], row.judged[after])
+            )
+            line |= tables.with_interval(LOST, _interval((saved - now).mean(0), seed))
         made.append(line)
     return made
 
@@ -61,9 +72,10 @@ def shares(lines: Sequence[Line], measures: Sequence[str]) -> list[Line]:
         short = {key: line[key] for key in ("protection", "photos of", "after", "photos")}
         for measure in measures:
             if measure in line:
-                keys = (measure, f"{measure} low", f"{measure} high", f"{measure} worst")
-                percent = [100 * line[key] for key in keys]
-                short[measure] = "{:.1f} [{:.1f}, {:.1f}] / {:.1f}".format(*percent)
+                mean, low, high = (100 * x for x in tables.interval(line, measure))
+                short[measure] = f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+                if f"{measure} worst" in line:
+                    short[measure] += f" / {100 * line[f'{measure} worst']:.1f}"
         made.append(short)
     return made
 
@@ -79,7 +91,7 @@ def compared(a: Row, b: Row, seed: int) -> list[Line]:
     """First minus second, photo by photo: what is hidden from judges that neither has seen, and how it looks.
 
     Raises:
-      ValueError: every judge is a surrogate of one of them.
+      UserError: every judge is a surrogate of one of them.
     """
     made = []
     for group, values in a.judged[SAVED].items():
@@ -88,7 +100,7 @@ def compared(a: Row, b: Row, seed: int) -> list[Line]:
             other = b.judged[SAVED][group][measure]
             both = [judge for judge in per_judge if judge in other]
             if not both:
-                raise ValueError(
+                raise UserError(
                     f"no judge is a surrogate of neither {a.name.text} nor {b.name.text}"
                 )
             first, second = (_stacked(x, both).mean(0) for x in (per_judge, other))

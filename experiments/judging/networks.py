@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tipim_jax.errors import UserError
 from tipim_jax.geometry import ARCFACE_112
 
 DESCRIPTION = "judges.json"
@@ -63,32 +64,32 @@ def described(place: Path) -> list[Network]:
     """The networks of a folder that holds a `judges.json`, or of such a file.
 
     Raises:
-      ValueError: there is no such file, it is not understood, or a file of weights is absent.
+      UserError: there is no such file, it is not understood, or a file of weights is absent.
     """
     path = place / DESCRIPTION if place.is_dir() else place
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         items = list(entries.items())
     except (OSError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} describes no judges ({error!r}); see the top of experiments/judging/networks.py"
         ) from error
     if not items:
-        raise ValueError(f"{path} names no judge; add one or leave out --judges")
+        raise UserError(f"{path} names no judge; add one or leave out --judges")
     return [_network(path, name, entry) for name, entry in items]
 
 
 def _network(path: Path, name: str, entry: Any) -> Network:
     if not isinstance(entry, Mapping) or set(entry) != _FIELDS:
-        raise ValueError(f"{path}: {name} must have {', '.join(sorted(_FIELDS))}, and no more")
+        raise UserError(f"{path}: {name} must have {', '.join(sorted(_FIELDS))}, and no more")
     file = path.parent / entry["file"]
     if file.suffix not in _READERS:
-        raise ValueError(f"{path}: {name} is {file.name}, neither .onnx nor .tflite")
+        raise UserError(f"{path}: {name} is {file.name}, neither .onnx nor .tflite")
     if not file.is_file():
-        raise ValueError(f"{path}: {file}, the file of {name}, does not exist")
+        raise UserError(f"{path}: {file}, the file of {name}, does not exist")
     for field, known in (("layout", LAYOUTS), ("channels", CHANNELS)):
         if entry[field] not in known:
-            raise ValueError(f"{path}: {field} of {name} is none of {', '.join(known)}")
+            raise UserError(f"{path}: {field} of {name} is none of {', '.join(known)}")
     try:
         width, height = (int(length) for length in entry["crop"])
         middle = (np.array([width, height]) - 112) / 2
@@ -98,11 +99,11 @@ def _network(path: Path, name: str, entry: Any) -> Network:
             np.broadcast_to(np.asarray(entry[field], np.float32), 3) for field in ("mean", "scale")
         )
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: crop, template, mean or scale of {name} is not understood ({error})"
         ) from error
     if min(width, height) < 1 or not np.all(scale):
-        raise ValueError(f"{path}: crop and scale of {name} must not be zero")
+        raise UserError(f"{path}: crop and scale of {name} must not be zero")
     return Network(
         name, file, template, (width, height), mean, scale, entry["layout"], entry["channels"]
     )
@@ -114,14 +115,14 @@ def embedder(network: Network) -> Callable[[np.ndarray], np.ndarray]:
     One at a time, so that an embedding does not depend on its neighbours.
 
     Raises:
-      ValueError: the runtime is not installed or refuses the file.
+      UserError: the runtime is not installed or refuses the file.
     """
     try:
         run = _READERS[network.file.suffix](network.file)
     except ImportError as error:
-        raise ValueError(f"{network.name} needs {error.name}; {_INSTALL}") from error
+        raise UserError(f"{network.name} needs {error.name}; {_INSTALL}") from error
     except Exception as error:  # the runtimes raise classes of their own on damaged files
-        raise ValueError(f"{network.file} cannot be run ({error})") from error
+        raise UserError(f"{network.file} cannot be run ({error})") from error
 
     def embed(crops: np.ndarray) -> np.ndarray:
         ordered = crops if network.channels == "RGB" else crops[..., ::-1]

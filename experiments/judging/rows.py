@@ -64,10 +64,6 @@ def measured(
         found = _judged(run, scene, name, files, after)
         lost[after] = float(found.pop("lost").mean())
         judges = [judge for judge in found if judge not in name.surrogates]
-        if not judges:
-            raise ValueError(
-                f"every judge is a surrogate of {name.text}; give --judges or more --models"
-            )
         judged[after] = _figures(scene, {judge: found[judge] for judge in judges})
     seen = {group: _looked_at(run, scene, name, files, group) for group in scene.groups}
     return Row(name, files, judged, seen, lost)

@@ -12,6 +12,7 @@ from experiments.judging import judges as judging
 from experiments.judging.judges import Judge, Threshold
 from experiments.judging.protection import Known
 from experiments.judging.sightings import Find, Sighting, detector, embeddings, sightings
+from tipim_jax.errors import UserError
 from tipim_jax.photos.folders import photos_below
 
 PROBES = "probes"
@@ -34,16 +35,16 @@ def albums(folders: Sequence[Path]) -> list[Album]:
     """The photos of folders and below them.
 
     Raises:
-      ValueError: one holds none, or two have the same name.
+      UserError: one holds none, or two have the same name.
     """
     made: list[Album] = []
     for folder in folders:
         paths = tuple(sorted(photos_below(folder))) if folder.is_dir() else ()
         if not paths:
-            raise ValueError(f"{folder} is no folder with photos; check --albums")
+            raise UserError(f"{folder} is no folder with photos; check --albums")
         name = folder.resolve().name
         if name in (PROBES, *(album.name for album in made)):
-            raise ValueError(f"--albums: two are called {name}; rename {folder}")
+            raise UserError(f"--albums: two are called {name}; rename {folder}")
         made.append(Album(name, data.Labelled(paths, tuple(map(str, paths)))))
     return made
 
@@ -83,11 +84,11 @@ def part(protocol: data.Protocol, first: int, count: int) -> data.Labelled:
     """So many of a protocol's probes, from number `first` on (0 is the first).
 
     Raises:
-      ValueError: there are not so many.
+      UserError: there are not so many.
     """
     paths, identities = protocol.probes
     if first + count > len(paths):
-        raise ValueError(
+        raise UserError(
             f"{protocol.name} has {len(paths)} probes, so that there are no {count} from number {first} on"
         )
     chosen = slice(first, first + count)

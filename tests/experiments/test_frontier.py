@@ -13,6 +13,7 @@ from experiments.judging.journeys import JOURNEYS
 from experiments.judging.protection import SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
 from ports import yunet
+from tipim_jax.errors import UserError
 from tipim_jax.photos import engine, protect
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
@@ -94,7 +95,7 @@ def test_a_control_is_pasted_where_the_face_is(photos, run_in, tmp_path):
         assert change.max() > 8
         assert np.mean(change > 3) < 0.7  # the rest of the photo is as it was
         assert np.abs(without.astype(int) - photo).mean() < 2
-    with pytest.raises(ValueError, match="leave out _best"):
+    with pytest.raises(UserError, match="leave out _best"):
         make(protections.named("sface/mim_best"), digests=digests)
 
 
@@ -127,13 +128,24 @@ def test_mean_and_worst_over_the_judges():
     assert lines.main_figure(one, 0).startswith("medium: same photo hidden 0.50, worst 0.25; ")
 
 
+def test_what_a_journey_takes_away():
+    one = row("medium", {"p": [1, 1, 1, 0], "q": [1, 0, 0, 0]}, [0.9] * 4)
+    worn = row("medium", {"p": [1, 1, 0, 0], "q": [0, 0, 0, 0]}, [0.9] * 4)
+    one = one._replace(judged={**one.judged, "blur 1": worn.judged[SAVED]})
+    (line,) = lines.overall(one, 0, "blur 1")
+    assert line[lines.LOST] == line[f"{lines.LOST} high"] - 0.25 == 0.25  # 4/8 − 2/8
+    (short,) = lines.shares([line], [SAME_PHOTO, lines.LOST])
+    assert short[SAME_PHOTO].endswith("/ 0.0")
+    assert short[lines.LOST] == "25.0 [0.0, 50.0]"
+
+
 def test_rows_are_compared_by_judges_that_neither_has_seen():
     first = row("medium", {"p": [1, 1], "q": [1, 0]}, [0.9, 0.7])
     second = row("low", {"q": [0, 0], "r": [1, 1]}, [0.8, 0.8])
     (line,) = lines.compared(first, second, 0)
     assert line[SAME_PHOTO] == 0.5
     assert line["face SSIM"] == pytest.approx(0)
-    with pytest.raises(ValueError, match="no judge is a surrogate of neither medium nor low"):
+    with pytest.raises(UserError, match="no judge is a surrogate of neither medium nor low"):
         lines.compared(first, row("low", {"r": [1, 1]}, [0.8, 0.8]), 0)
 
 
@@ -148,14 +160,17 @@ def test_the_worst_of_means_has_an_interval():
 def test_flags():
     assert frontier.chosen_probes("100:200") == (100, 200)
     for text in ("100", "a:3", "-1:3", ":"):
-        with pytest.raises(ValueError, match="not FIRST:COUNT"):
+        with pytest.raises(UserError, match="not FIRST:COUNT"):
             frontier.chosen_probes(text)
-    with pytest.raises(ValueError, match="medium@5: leave out @5"):
-        frontier.named(["medium@5"], quick=False)
-    with pytest.raises(ValueError, match="sface/mim_best: leave out _best"):
-        frontier.named(["sface/mim_best"], quick=False)
+    with pytest.raises(UserError, match="medium@5: leave out @5"):
+        frontier.named(["medium@5"], ["dlib"], quick=False)
+    with pytest.raises(UserError, match="sface/mim_best: leave out _best"):
+        frontier.named(["sface/mim_best"], ["dlib"], quick=False)
+    assert list(frontier.named(["sface/low"], ["sface", "dlib"], quick=True)) == ["sface/low"]
+    with pytest.raises(UserError, match="medium: all who judge are surrogates of it"):
+        frontier.named(["medium"], ["sface", "dlib"], quick=False)
     assert frontier.journeys([]) == []
     assert frontier.journeys(["all"]) == list(JOURNEYS)
     assert frontier.journeys(["crop", "JPEG 75"]) == ["crop", "JPEG 75"]
-    with pytest.raises(ValueError, match="--after=jpeg is no journey; use all, or JPEG 75"):
+    with pytest.raises(UserError, match="--after=jpeg is no journey; use all, or JPEG 75"):
         frontier.journeys(["jpeg"])

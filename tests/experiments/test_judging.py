@@ -12,6 +12,7 @@ from experiments.judging import judges, networks, protection, scene, sightings
 from experiments.judging.journeys import JOURNEYS, chain, cropped, fitted
 from experiments.judging.protection import Known
 from ports.yunet import Faces
+from tipim_jax.errors import UserError
 from tipim_jax.geometry import ARCFACE_112
 from tipim_jax.photos.crops import apply
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
@@ -94,20 +95,20 @@ def test_the_digest_is_that_of_weights_and_description(described):
     ],
 )
 def test_descriptions_that_are_none(described, changes, complaint):
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         networks.described(described(**changes))
 
 
 def test_judges_that_are_none(described, tmp_path):
-    with pytest.raises(ValueError, match="describes no judges"):
+    with pytest.raises(UserError, match="describes no judges"):
         judges.load([tmp_path / "elsewhere"], [])
-    with pytest.raises(ValueError, match="nobody judges"):
+    with pytest.raises(UserError, match="nobody judges"):
         judges.load([], [])
-    with pytest.raises(ValueError, match="two judges are called mean"):
+    with pytest.raises(UserError, match="two judges are called mean"):
         judges.load([described(), tmp_path / "judges.json"], [])
     folder = described()
     (folder / "mean.onnx").write_bytes(b"no network")
-    with pytest.raises(ValueError, match=r"mean.onnx cannot be run"):
+    with pytest.raises(UserError, match=r"mean.onnx cannot be run"):
         judges.load([folder], [])
 
 
@@ -151,6 +152,8 @@ def test_a_threshold_lets_a_share_of_all_pairs_of_strangers_pass():
     embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
     found = judges.threshold(embedded, people)
     assert (found.genuine, found.impostors) == (120, 240 * 239 // 2 - 120)
+    with pytest.raises(UserError, match="thresholds need two people or more"):
+        judges.threshold(embedded[::2], people[::2])
     cosines = embedded @ embedded.T
     strangers = cosines[np.triu(people[:, None] != people)]
     assert np.mean(strangers > found.cosine) == pytest.approx(judges.FAR, abs=1 / len(strangers))
@@ -232,11 +235,11 @@ def test_a_face_is_the_one_that_was_there_before():
 def test_albums(tmp_path):
     folder = tmp_path / "probes"
     folder.mkdir()
-    with pytest.raises(ValueError, match="no folder with photos"):
+    with pytest.raises(UserError, match="no folder with photos"):
         scene.albums([folder])
     (folder / "b.jpg").write_bytes(b"b")
     (folder / "a.jpg").write_bytes(b"a")
-    with pytest.raises(ValueError, match="two are called probes"):
+    with pytest.raises(UserError, match="two are called probes"):
         scene.albums([folder])
     (album,) = scene.albums([folder.rename(tmp_path / "own")])
     assert [path.name for path in album.photos.paths] == ["a.jpg", "b.jpg"]
@@ -248,7 +251,7 @@ def test_albums(tmp_path):
 def test_parts_of_a_protocol():
     protocol = data.built_in_protocol()
     assert scene.part(protocol, 1, 1).identities == protocol.probes.identities[1:]
-    with pytest.raises(ValueError, match="has 2 probes, so that there are no 2 from number 1 on"):
+    with pytest.raises(UserError, match="has 2 probes, so that there are no 2 from number 1 on"):
         scene.part(protocol, 1, 2)
     others = scene.others(protocol, protocol.probes, 3)
     assert others.identities == protocol.probes.identities

@@ -9,6 +9,7 @@ import pytest
 from experiments import bootstrap, cells, data, methods, protections, ranking, results, runs, tables
 from experiments.methods import Setting
 from tipim_jax.errors import UserError
+from tipim_jax.photos.presets import PRESETS
 
 ROWS = ("noise", "tiny/mim_best", "tiny/mt_dim@4", "tiny/tip_im:targets=1:diversity=none")
 
@@ -102,6 +103,9 @@ def test_names():
     assert ":" not in name.folder
     assert protections.named("a+b/tip_im", Setting(steps=3)).surrogates == ("a", "b")
     assert protections.named("medium").surrogates == ("sface", "dlib")
+    changed = protections.named("sface/medium:level=8:steps=3")
+    assert changed.settings(PRESETS) == PRESETS["medium"]._replace(level=8.0, steps=3)
+    assert changed.setting == Setting()
     assert protections.named("unprotected@5").surrogates == ()
 
 
@@ -119,7 +123,10 @@ def test_names():
         ("sface/tip_im:batch=0", "0 is too few; give 1 or more"),
         ("sface/tip_im:norm=l3", "'l3' is none of linf, l2"),
         ("sface/mim_untargeted_best", "mim_untargeted has no target; leave out _best"),
-        ("medium:targets=3", "medium takes no targets=3, only virtual"),
+        ("medium:targets=3", "medium takes no targets=3, only virtual and settings"),
+        ("medium:seed=3", "'seed' is no setting; use targets, batch, virtual, level"),
+        ("medium:goal=vanish", "goal is 'vanish'; choose one of hide, become"),
+        ("medium:level=x", "'x' is not a number"),
         ("noise:alpha=2", "noise takes no alpha=2, only epsilon"),
         ("blur_best", "blur takes no _best, only epsilon"),
     ],
