@@ -4,10 +4,11 @@
         --models=frfeat,expo --rows=unprotected,low,medium,high,sface+dlib/tip_im \\
         --compare=medium,sface+dlib/tip_im --probes=100:200 --albums=PORTRAITS --workdir=results/frontier
 
-Rows are named as in `identification`. A preset is made by the path of `tipim protect`, every face of the whole
-photo, and judged on the file that it writes; a method is pasted and saved in the same way. --judges are
-folders with a `judges.json` beside networks in ONNX or TFLite files (see `experiments/judging/networks.py`),
-or such files; --models are recognisers of this project, each left out of the rows that it is a surrogate of.
+Rows are named as in `experiments/protections.py`, `medium:level=8` for example. A preset is made by the path of
+`tipim protect`, every face of the whole photo, and judged on the file that it writes; a method is pasted and
+saved in the same way. --judges are folders with a `judges.json` beside networks in ONNX or TFLite files (see
+`experiments/judging/networks.py`), or such files; --models are recognisers of this project, each left out of the
+rows that it is a surrogate of.
 Thresholds are those of a false accept rate of 1e-3 over every pair of the protocol's people.
 
 Of the probes, in the protocol's order, --probes=FIRST:COUNT are measured: choose settings on 0:100 and report
@@ -65,7 +66,7 @@ def chosen_probes(text: str) -> tuple[int, int]:
     return int(first), int(count)
 
 
-def named(texts: Sequence[str], judges: Sequence[str], quick: bool) -> dict[str, protections.Name]:
+def named(texts: Sequence[str], panel: Sequence[str], quick: bool) -> dict[str, protections.Name]:
     """The protections of --rows.
 
     Raises:
@@ -77,7 +78,7 @@ def named(texts: Sequence[str], judges: Sequence[str], quick: bool) -> dict[str,
         if name.probes or name.best:
             part = f"@{name.probes}" if name.probes else protections.BEST
             raise UserError(f"{text}: leave out {part}; --probes says which are measured")
-        if set(judges) <= set(name.surrogates):
+        if set(panel) <= set(name.surrogates):
             raise UserError(f"{text}: all who judge are surrogates of it; add --judges or --models")
     return names
 
@@ -153,8 +154,8 @@ def main(_: list[str]) -> None:
     panel = judges.load(
         [Path(place) for place in _JUDGES.value], ["sface", "dlib"] if quick else flags.FLAGS.models
     )
-    rows_and_compared = _QUICK_ROWS if quick else [*_ROWS.value, *_COMPARE.value]
-    names = named(rows_and_compared, [judge.name for judge in panel], quick)
+    wanted = _QUICK_ROWS if quick else [*_ROWS.value, *_COMPARE.value]
+    names = named(wanted, [judge.name for judge in panel], quick)
     run = launch.begin(
         "frontier",
         judges={judge.name: judge.digest for judge in panel},
