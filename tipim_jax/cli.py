@@ -149,13 +149,16 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     surrogates = _names(options.surrogates) or list(zoo.SURROGATES)
     detector = yunet.load()
     goals = _targets(options, detector, surrogates)
+    if warning := targets.warning(goals):
+        _say(warning)
     out = prepare_output(options.out)
     with ThreadPoolExecutor(1) as pool:
         build = partial(engine.build, photos=len(found.jobs))
         building = pool.submit(build, surrogates, goals, settings)
         judges = verify.verifiers()
         made = building.result()
-    loaded = Models(partial(find_faces.find, detector), made, judges)
+    own = goals if options.targets else None
+    loaded = Models(partial(find_faces.find, detector), made, judges, own)
 
     seconds = 0.0
     with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:
@@ -276,6 +279,8 @@ def _make_targets(options: argparse.Namespace) -> int:
         rows.append((judge.name, f"{mean:.3f}", f"{largest:.3f}", f"{judge.threshold:.3f}"))
     print("\n".join(report.aligned(rows, right=(1, 2, 3))))
     print(f"wrote {len(made.names)} virtual identities to {out}")
+    if warning := targets.warning(made):
+        _say(warning)
     return DONE
 
 

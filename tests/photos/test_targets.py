@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.photos import album as albums
+from tests.photos.conftest import QUICK
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos import targets, verify
 from tipim_jax.photos.targets import Targets
@@ -114,16 +115,44 @@ def test_the_built_in_targets_are_no_one_person_and_two_photos_of_one_are(
 
 def test_faces_that_are_a_target_are_told(people, detector, sface):
     made = targets.from_photos(people, detector, [sface])
-    faces = [
-        find_faces.find(detector, np.asarray(albums.face(name)))[0]
-        for name in ("macron_2025.jpg", "collins.jpg", "obama.jpg")
-    ]
+    faces = {
+        number: find_faces.find(detector, np.asarray(albums.face(name)))[0]
+        for number, name in {1: "macron_2025.jpg", 2: "collins.jpg", 5: "obama.jpg"}.items()
+    }
     notes = targets.shown_by(made, faces, [sface])
-    assert [note[:6] for note in notes] == ["face 1", "face 3"]
-    assert "a target itself (macron_2014); leave that out of --targets" in notes[0]
+    assert [note[:6] for note in notes] == ["face 1", "face 5"]
+    assert "one of the targets (macron_2014); give others with --targets" in notes[0]
     stranger = sface._replace(name="dlib")
     assert targets.shown_by(made, faces, [stranger]) == []
-    assert targets.shown_by(made, [], [sface]) == []
+    assert targets.shown_by(made, {}, [sface]) == []
+
+
+def test_protect_warns_of_targets_that_are_one_person_or_the_person_protected(tipim, tmp_path):
+    for name in ("macron_2014", "macron_2025", "sunak"):
+        path = tmp_path / "targets" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        albums.face(f"{name}.jpg").save(path)
+    albums.face().save(tmp_path / "photo.png")
+    arguments = ["--out", tmp_path / "out", "--targets", tmp_path / "targets", *QUICK]
+    _, out, err = tipim("protect", tmp_path / "photo.png", *arguments)
+    assert err == (
+        "tipim: some targets are one person to most recognisers; keep one of each: "
+        "macron_2014 = macron_2025\n"
+    )
+    assert (
+        "face 1 is to most recognisers one of the targets (macron_2014, macron_2025); give others with "
+        "--targets" in out
+    )
+
+
+def test_make_targets_warns_of_blends_of_the_same_people(tipim, people, tmp_path):
+    # of three people there are three pairs
+    arguments = ["--count=4", "--blend=2", "--models=sface"]
+    code, _, err = tipim("make-targets", people, "--out", tmp_path / "made.npz", *arguments)
+    assert code == 0
+    assert err.startswith("tipim: some targets are one person to most recognisers; keep one of ")
+    assert " = virtual " in err
+    assert err.count("\n") == 1
 
 
 def test_make_targets(tipim, people, tmp_path):

@@ -14,6 +14,7 @@ from tipim_jax.photos.paste import paste
 from tipim_jax.photos.pending import PendingPhoto
 from tipim_jax.photos.report import face_pictures
 from tipim_jax.photos.results import FaceResult, Match
+from tipim_jax.photos.targets import Targets, shown_by
 from tipim_jax.photos.verify import Verifier, embeddings
 
 
@@ -47,6 +48,7 @@ def finish(
     judges: Sequence[Verifier],
     *,
     pictures: bool = False,
+    targets: Targets | None = None,
 ) -> Finished:
     """Protects a photo whose faces have their masks, and measures what became of it in its file.
 
@@ -57,6 +59,7 @@ def finish(
       find: detects the faces of the file once it is decoded again.
       judges: recognisers that say whom they take them for.
       pictures: put pictures of the faces in the results.
+      targets: whom no face of the photo should be; notes say which is, to the judges.
 
     Raises:
       PhotoError: the format cannot hold the photo.
@@ -65,8 +68,11 @@ def finish(
     protected = apply_masks(pending, epsilon)
     data, notes = encode(pending.photo, protected, **encoding._asdict())
     saved = decode(data).pixels
-    faces, lost = measure(pending, saved, encoding, find, judges, pictures=pictures)
-    return Finished(data, faces, (*pending.photo.notes, *notes, *lost))
+    faces, told = measure(pending, saved, encoding, find, judges, pictures=pictures)
+    if targets is not None:
+        large = {i + 1: pending.faces[i] for i in pending.large_enough}
+        told = (*told, *shown_by(targets, large, judges))
+    return Finished(data, faces, (*pending.photo.notes, *notes, *told))
 
 
 def apply_masks(pending: PendingPhoto, epsilon: float) -> np.ndarray:

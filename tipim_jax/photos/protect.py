@@ -15,6 +15,7 @@ from tipim_jax.photos.folders import Job
 from tipim_jax.photos.pending import Attacked, PendingPhoto, detect, make_masks
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.results import PhotoResult
+from tipim_jax.photos.targets import Targets
 from tipim_jax.photos.verify import Verifier
 
 PACKAGES = ("tipim-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
@@ -27,11 +28,13 @@ class Models(NamedTuple):
       find: photo [H,W,3] uint8 -> its faces, the largest first (`faces.find` with a detector).
       engine: makes the masks.
       judges: recognisers that judge the saved files.
+      targets: those of the user, if a photo of one of them should be told.
     """
 
     find: Find
     engine: Engine
     judges: Sequence[Verifier]
+    targets: Targets | None = None
 
 
 def protect_photos(
@@ -97,6 +100,7 @@ def protect_photos(
                 *(pending, models.engine.settings.epsilon, encoding),
                 *(models.find, models.judges),
                 pictures=pictures,
+                targets=models.targets,
             )
             write_atomically(path, done.data, overwrite=overwrite)
         except PhotoError as error:

@@ -195,26 +195,28 @@ def _same_pairs(targets: Targets) -> Iterator[tuple[int, int]]:
                 yield int(top + i), int(j)
 
 
-def shown_by(targets: Targets, faces: Sequence[Face], verifiers: Sequence[Verifier]) -> list[str]:
+def shown_by(
+    targets: Targets, faces: Mapping[int, Face], verifiers: Sequence[Verifier]
+) -> list[str]:
     """Notes on faces that are a target themselves, to more than half of the recognisers with a threshold.
 
     Args:
       targets: any.
-      faces: of a photo, numbered from 1 in this order.
+      faces: those of a photo, by their numbers.
       verifiers: the recognisers; those that the targets have no embeddings of are not asked.
     """
     judged = _thresholds(targets)
     asked = [verifier for verifier in verifiers if verifier.name in judged]
     votes = np.zeros((len(faces), len(targets.names)), int)
     for verifier in asked if faces else ():
-        cosines = embeddings(verifier, faces) @ targets.embeddings[verifier.name].T
+        cosines = embeddings(verifier, list(faces.values())) @ targets.embeddings[verifier.name].T
         votes += cosines > judged[verifier.name]
     notes = []
-    for number, row in enumerate(votes, 1):
+    for number, row in zip(faces, votes, strict=True):
         if names := [targets.names[i] for i in np.flatnonzero(2 * row > len(asked))]:
             notes.append(
-                f"face {number} is to most recognisers a target itself ({_first(names, ', ')}); leave that "
-                "out of --targets"
+                f"face {number} is to most recognisers one of the targets ({_first(names, ', ')}); give "
+                "others with --targets"
             )
     return notes
 
