@@ -7,8 +7,8 @@
 Rows are named as in `experiments/protections.py`, `medium:level=8` for example. A preset is made by the path of
 `tipim protect`, every face of the whole photo, and judged on the file that it writes; a method is pasted and
 saved in the same way. --judges are folders with a `judges.json` beside networks in ONNX or TFLite files (see
-`experiments/judging/networks.py`), or such files; --models are recognisers of this project, each left out of the
-rows that it is a surrogate of.
+`experiments/judging/networks.py`), or such files; --models are recognisers of this project, each left out of
+the rows that it is a surrogate of.
 Thresholds are those of a false accept rate of 1e-3 over every pair of the protocol's people.
 
 Of the probes, in the protocol's order, --probes=FIRST:COUNT are measured: choose settings on 0:100 and report
