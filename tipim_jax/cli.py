@@ -149,14 +149,14 @@ def _protect(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     surrogates = _names(options.surrogates) or list(zoo.SURROGATES)
     detector = yunet.load()
     goals = _targets(options, detector, surrogates)
-    if warning := targets.warning(goals):
-        _say(warning)
     out = prepare_output(options.out)
     with ThreadPoolExecutor(1) as pool:
         build = partial(engine.build, photos=len(found.jobs))
         building = pool.submit(build, surrogates, goals, settings)
         judges = verify.verifiers()
         made = building.result()
+    if warning := targets.warning(goals):
+        _say(warning)
     own = goals if options.targets else None
     loaded = Models(partial(find_faces.find, detector), made, judges, own)
 

@@ -121,7 +121,9 @@ def test_limit_keeps_the_best(params, group):
     all_faces = _detect(params, group, 640)
     faces, valid = yunet.detect(params, *_padded(group, 640), limit=3)
     assert valid.all()
-    np.testing.assert_array_equal(faces.scores[0], all_faces.scores[:3])
+    # Programs of different output shapes may round differently.
+    np.testing.assert_allclose(faces.scores[0], all_faces.scores[:3], rtol=1e-6)
+    np.testing.assert_allclose(faces.boxes[0], all_faces.boxes[:3], rtol=1e-4)
 
 
 def test_suppression_is_greedy_and_keeps_separate_boxes():
