@@ -72,7 +72,6 @@ def test_bad_options(tipim, photo, tmp_path, option):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], r"the following arguments are required: COMMAND \(see `tipim --help`\)"),
         (["guard"], r"argument COMMAND: invalid choice: 'guard'"),
         (["protect", "a.jpg"], r"required: --out"),
         (["protect", "--out", "o"], r"required: PHOTO_OR_FOLDER"),
@@ -87,11 +86,37 @@ def test_bad_commands(tipim, arguments, message):
     refused(tipim(*arguments), message)
 
 
+def test_the_bare_command_prints_its_help(tipim):
+    code, out, err = tipim()
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: tipim ")
+    assert tipim("--help") == (0, out, "")
+
+
+def test_the_version(tipim):
+    assert tipim("--version") == (0, f"tipim {metadata.version('tipim-jax')}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "published"], ["--help"]])
+def test_a_closed_pipe_is_no_error(arguments, cache):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tipim_jax.cli", *arguments],
+        env={**os.environ, "TIPIM_CACHE": str(cache)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda root: root / "nowhere.jpg", r"nowhere.jpg does not exist$"),
-        (lambda root: root / "no\nwhere.jpg", r"no\?where.jpg does not exist$"),
+        (lambda root: root / "no\nwhere.jpg", r"no\\nwhere.jpg does not exist$"),
         (lambda root: _folder(root / "empty"), r"empty holds no photo \(JPEG, "),
         (lambda root: _folder(root / "texts", "a.txt"), r"texts holds no photo \(JPEG, "),
     ],

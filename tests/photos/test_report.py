@@ -76,7 +76,7 @@ a.jpg     2  sface *      0.999  0.120      0.360  yes        33.6  0.931
              frfeat       1.000  0.500      0.330  NO
 before, after: cosine to the original face. * the mask was made on it.
 a.jpg: a note
-<b>"&?.jpg, face 1: left alone: it is 9 px wide, under 20
+<b>"&\\n.jpg, face 1: left alone: it is 9 px wide, under 20
 c.jpg: not done: c.jpg is empty (0 bytes)"""
     )
 
@@ -125,7 +125,7 @@ def test_json_is_json_and_stable(run):
 def test_html_is_self_contained_and_escaped(run):
     page = report_html(run)
     assert "<b>" not in page
-    assert "&lt;b&gt;&quot;&amp;?.jpg" in page
+    assert "&lt;b&gt;&quot;&amp;\\n.jpg" in page
     assert page.count("data:image/jpeg;base64,") == 3
     references = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'>)\s]{1,12})", page)
     assert references == ["data:image/j"] * 3

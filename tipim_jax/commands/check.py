@@ -1,12 +1,13 @@
 """`tipim check PHOTO… --gallery DIR`: who is found in a gallery, before and after protection?"""
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from tipim_jax.commands.options import names
+from tipim_jax.commands.progress import say, show
 from tipim_jax.errors import UserError, printable
 from tipim_jax.photos import originals
 from tipim_jax.photos.check import DEPTH, Candidate, FaceSearch, PhotoSearch, look_up
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     """Looks up the photos, prints what was found and returns the exit code."""
     photos = list(dict.fromkeys(path for given in options.photos for path in _photos(Path(given))))
     before = _before(options.before, len(photos))
-    judges = ready(verifiers(_names(options.models)) if options.models else None)
+    judges = ready(verifiers(names(options.models)) if options.models else None)
     find = finder()
     gallery = _gallery(options.gallery, find, judges)
     results = []
@@ -64,9 +65,9 @@ def run(options: argparse.Namespace) -> int:
             result = look_up(photo, original, gallery, find, judges)
             result = result._replace(notes=(*result.notes, *notes))
         if result.error:
-            _say(result.error if result.name in result.error else f"{result.name}: {result.error}")
+            say(result.error if result.name in result.error else f"{result.name}: {result.error}")
         results.append(result)
-    print(described(results, gallery))
+    show(described(results, gallery))
     if any(result.found for result in results):
         return SOMEBODY
     return FAILED if any(result.error for result in results) else NOBODY
@@ -94,13 +95,9 @@ def _gallery(folder: str, find: Find, judges: Sequence[Verifier]) -> Gallery:
         gallery = read_gallery(folder, find, judges, each=each)
     if skipped := gallery.skipped:
         more = ", …" if len(skipped) > _NAMED else ""
-        names = ", ".join(str(path) for path, _ in skipped[:_NAMED])
-        _say(f"{_count(len(skipped), 'photo')} of the gallery gave no face: {names}{more}")
+        first = ", ".join(str(path) for path, _ in skipped[:_NAMED])
+        say(f"{_count(len(skipped), 'photo')} of the gallery gave no face: {first}{more}")
     return gallery
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 def _photos(given: Path) -> list[Path]:
@@ -229,7 +226,3 @@ def _summary(results: Sequence[PhotoSearch], gallery: Gallery) -> list[str]:
 
 def _count(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
-
-
-def _say(message: str) -> None:
-    print(f"tipim: {printable(message)}", file=sys.stderr)

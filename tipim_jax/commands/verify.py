@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from tipim_jax.commands.progress import show
 from tipim_jax.photos.faces import SMALLEST
 from tipim_jax.photos.report import aligned
 from tipim_jax.photos.verify import Pair, Verification, verify
@@ -28,7 +29,7 @@ def add(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the comparison and returns its exit code."""
     compared = verify(options.a, options.b)
-    print(described(compared))
+    show(described(compared))
     return SAME if compared.same else DIFFERENT
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tipim_jax.errors import printable
 from tipim_jax.photos.files import write_atomically
 from tipim_jax.photos.results import FaceResult, Pictures, RunResult, summarise
 
@@ -274,11 +275,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
-
-
-def printable(text: str) -> str:
-    """The text in one line: a file name may hold line breaks, terminal codes or bytes that are no text."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _text(value: Any) -> str:
