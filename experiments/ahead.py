@@ -188,13 +188,17 @@ def program(
     names = [r.name for r in recognisers]
     weights = [engine.WEIGHTS.get(name, 1.0) for name in names]
     goals = targets.built_in().joined(names, weights)
-    compiled = compilation.compiler(
-        *(recognisers, weights, goals.shape, settings, mesh),
+    compiled = compilation.make_compiler(
+        recognisers,
+        weights,
+        goals.shape,
+        settings,
+        mesh,
         composed=partial(compilation.compose, goal=settings.goal, chunk=attack.CHUNK),
         shard_params=shard_params,
     )
-    made = compilation.full(compiled, settings, mesh, limit)
-    return compilation.faces(made) // mesh.size, made
+    made = compilation.compile_full_batch(compiled, settings, mesh, limit)
+    return compilation.batch_size(made) // mesh.size, made
 
 
 def account(batch: int, made: jax.stages.Compiled, limit: int) -> dict[str, Any]:
@@ -233,7 +237,9 @@ def main(_: list[str]) -> None:
     settings = settings._replace(batch_size=batch)
     recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
     device = mesh.devices.flat[0]
-    limit = int(compilation.SHARE * (chip.memory if chip else compilation.memory(device)))
+    limit = int(
+        compilation.MEMORY_SHARE * (chip.memory if chip else compilation.device_memory(device))
+    )
     folder = results.prepare(
         _WORKDIR.value, {"topology": topology, "surrogates": surrogates, **settings._asdict()}
     )

@@ -229,7 +229,7 @@ def _light_engine() -> engine.Engine:
     small = Recogniser("dense", embed, params, (112, 112), np.asarray(CANVAS_LANDMARKS) - 24)
     settings = presets.PRESETS["low"]._replace(steps=1)
     goals = np.eye(2, 8, dtype=np.float32)
-    return engine.compiled([small], [1.0], ("a", "b"), goals, settings, composed=composed)
+    return engine.from_recognisers([small], [1.0], ("a", "b"), goals, settings, composed=composed)
 
 
 def resident() -> float:

@@ -152,7 +152,9 @@ def config(ask: Ask) -> dict[str, Any]:
         "targets": list(record.fingerprints(["targets"], [goals.embeddings]).values()),
         "device": jax.local_devices()[0].device_kind,
         # where it decides how many faces fit
-        "memory": None if ask.settings.batch_size else compilation.memory(jax.local_devices()[0]),
+        "memory": None
+        if ask.settings.batch_size
+        else compilation.device_memory(jax.local_devices()[0]),
         "versions": versions(),
     }
 

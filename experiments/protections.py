@@ -299,7 +299,7 @@ def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make
         made, detector = prepared()
         photos = [read_photo(subjects.faces.paths[i]) for i in indices]
         found = [data.main_face(detector, photo.pixels) for photo in photos]
-        masks = engine.protect(
+        masks = engine.attack_faces(
             made,
             made.full(),
             found,

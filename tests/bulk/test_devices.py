@@ -46,7 +46,7 @@ def on_four_with_shares(folder):
     found = [align(photo, CANVAS_LANDMARKS, (40.0, 40.0, 80.0, 100.0)) for photo in photos]
     keys = list(jax.random.split(jax.random.key(1), 7))
     faces = (found, [np.eye(3, dtype=np.float32)] * 7, keys)
-    masks = [engine.protect(used, used.full(), *faces).masks for used in (whole, shared)]
+    masks = [engine.attack_faces(used, used.full(), *faces).masks for used in (whole, shared)]
     assert np.abs(masks[0]).max() > 1
     np.testing.assert_array_equal(*masks)
     for name, leaf in shared.params[0].items():
@@ -67,25 +67,27 @@ def on_four_with_shares(folder):
         for _ in range(2):
             world.small_engine.cache_clear()
             kept = world.small_engine(4, kept=str(folder), **options)
-            np.testing.assert_array_equal(engine.protect(kept, kept.full(), *faces).masks, masks[0])
+            np.testing.assert_array_equal(
+                engine.attack_faces(kept, kept.full(), *faces).masks, masks[0]
+            )
         lying = [made.full().run.input_shardings[0][0] for made in (kept, used)]
         assert lying[0] == lying[1]  # the parameters
     for first in (0, 3):
         single = world.small_engine(1, first=first, kept=str(folder))
         parts = [[row[i : i + 4] for row in faces] for i in (0, 4)]
-        part = [engine.protect(single, single.full(), *given).masks for given in parts]
+        part = [engine.attack_faces(single, single.full(), *given).masks for given in parts]
         np.testing.assert_array_equal(np.concatenate(part), masks[0])
     assert len(list((folder / "kept").glob("traced-*"))) == 3
     # Left open, a batch is the largest that pays, or that fits.
     open_ = world.SETTINGS._replace(batch_size=None)
     mesh = compilation.mesh_over(devices)
-    compiled = compilation.compiler(
-        *([world.recogniser()], [1.0], (3, 12), open_, mesh), composed=world.light
+    compiled = compilation.make_compiler(
+        [world.recogniser()], [1.0], (3, 12), open_, mesh, composed=world.light
     )
-    most = compilation.full(compiled, open_, mesh, limit=1 << 40)
-    fewer = compilation.full(compiled, open_, mesh, limit=batching.memory(most) - 1)
-    sizes = [compilation.faces(program) // 4 for program in (most, fewer)]
-    assert sizes[0] == compilation.MOST_ON_CPU
+    most = compilation.compile_full_batch(compiled, open_, mesh, limit=1 << 40)
+    fewer = compilation.compile_full_batch(compiled, open_, mesh, limit=batching.memory(most) - 1)
+    sizes = [compilation.batch_size(program) // 4 for program in (most, fewer)]
+    assert sizes[0] == compilation.MAX_BATCH_ON_CPU
     assert sizes[1] < sizes[0]
     assert batching.memory(fewer) < batching.memory(most)
     (folder / "done").touch()

@@ -73,7 +73,7 @@ def small_engine(
     targets = np.random.default_rng(3).normal(size=(TARGETS, 12)).astype(np.float32)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     names = tuple(f"virtual {i}" for i in range(TARGETS))
-    return engine.compiled(
+    return engine.from_recognisers(
         [recogniser()],
         [1.0],
         names,

@@ -14,7 +14,7 @@ from experiments.judging.protection import SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
 from ports import yunet
 from tipim_jax.errors import UserError
-from tipim_jax.photos import engine, protect
+from tipim_jax.photos import engine, pending, protect
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import find
@@ -53,7 +53,7 @@ def masked(monkeypatch) -> list[int]:
         alone=lambda faces, photos: False,
     )
     monkeypatch.setattr(engine, "build", lambda *arguments: fake)
-    monkeypatch.setattr(engine, "protect", protected)
+    monkeypatch.setattr(pending, "attack_faces", protected)
     return batches
 
 

@@ -18,7 +18,9 @@ TARGETS = np.eye(3, 12, dtype=np.float32)
 
 def small(settings, composed=world.light):
     names = ("a", "b", "c")
-    return engine.compiled([world.recogniser()], [1.0], names, TARGETS, settings, composed=composed)
+    return engine.from_recognisers(
+        [world.recogniser()], [1.0], names, TARGETS, settings, composed=composed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def faces(count):
 def test_another_strength_or_number_of_steps_compiles_nothing(compiled_since):
     made = small(world.SETTINGS._replace(goal="become"), None)
     given = faces(2)
-    first = engine.protect(made, made.full(), *given)
+    first = engine.attack_faces(made, made.full(), *given)
     assert compiled_since
     compiled_since.clear()
     changes = (
@@ -69,7 +71,7 @@ def test_another_strength_or_number_of_steps_compiles_nothing(compiled_since):
     )
     for change in changes:
         turned = made._replace(settings=made.settings._replace(**change))
-        other = engine.protect(turned, turned.full(), *given)
+        other = engine.attack_faces(turned, turned.full(), *given)
         assert np.abs(other.masks - first.masks).max() > 0.1, change
     assert compiled_since == []
 
@@ -87,7 +89,9 @@ def test_every_strength_shares_a_kept_program(monkeypatch):
 
     def name(settings):
         names = ("a", "b", "c")
-        made = engine.compiled([world.recogniser()], [1.0], names, TARGETS, settings, kept="model")
+        made = engine.from_recognisers(
+            [world.recogniser()], [1.0], names, TARGETS, settings, kept="model"
+        )
         with pytest.raises(InterruptedError):
             made.full()
         return asked[-1]
@@ -103,7 +107,7 @@ def test_the_program_does_what_the_attack_does(goal):
     settings = world.SETTINGS._replace(steps=3, goal=goal)
     made = small(settings, None)
     found, colours, keys = faces(2)
-    masks = engine.protect(made, made.full(), found, colours, keys)
+    masks = engine.attack_faces(made, made.full(), found, colours, keys)
     used = ensemble.combine([world.recogniser()])
     set_to = compilation.dials(made.settings)
     canvases = np.stack([face.canvas for face in found])
@@ -159,7 +163,7 @@ def test_only_programs_that_are_used_are_compiled(tmp_path):
     run(made, photos, tmp_path / "all")
     assert made.single.made is None
     assert made.full.made is not None
-    assert made.full.made.faces == compilation.MOST_ON_CPU
+    assert made.full.made.faces == compilation.MAX_BATCH_ON_CPU
     assert made.compile_seconds == made.full.made.seconds > 0
 
 

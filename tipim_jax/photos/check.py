@@ -7,8 +7,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tipim_jax.errors import UserError
-from tipim_jax.photos import faces as find_faces
-from tipim_jax.photos.faces import Face, Find, Located
+from tipim_jax.photos.faces import (
+    SMALLEST,
+    Face,
+    Find,
+    Located,
+    align,
+    finder,
+    located,
+    same_place,
+)
 from tipim_jax.photos.gallery import Gallery, read_gallery, similarity
 from tipim_jax.photos.verify import Image, Verifier, closeness, pixels, ready
 
@@ -122,7 +130,7 @@ def check(
     Raises:
       UserError: as `read_gallery`, or there is no recogniser.
     """
-    find, judges = find or find_faces.finder(), ready(judges)
+    find, judges = find or finder(), ready(judges)
     known = gallery if isinstance(gallery, Gallery) else read_gallery(gallery, find, judges)
     before = [None] * len(images) if originals is None else originals
     pairs = zip(images, before, strict=True)
@@ -158,7 +166,7 @@ def look_up(
         return PhotoSearch(name, error=str(error))
     large = [one for one in subjects if not one.seen.face.small]
     small = [str(one.seen) for one in subjects if one.seen.face.small]
-    notes = [f"{one}: left out, smaller than {find_faces.SMALLEST} pixels" for one in small]
+    notes = [f"{one}: left out, smaller than {SMALLEST} pixels" for one in small]
     if not subjects:
         notes.append("no face was found")
     path = None if isinstance(image, np.ndarray) else Path(image).resolve()
@@ -179,7 +187,7 @@ class _Subject(NamedTuple):
 
 
 def _by_itself(find: Find, shown: np.ndarray) -> list[_Subject]:
-    faces = find_faces.located(find(shown), shown.shape)
+    faces = located(find(shown), shown.shape)
     return [_Subject(one, None, one.face, False) for one in faces]
 
 
@@ -192,11 +200,11 @@ def _with_original(find: Find, shown: np.ndarray, old: np.ndarray, name: str) ->
         )
     found = find(shown)
     subjects = []
-    for one in find_faces.located(find(old), old.shape):
+    for one in located(find(old), old.shape):
         landmarks = (one.face.landmarks + 0.5) * scale - 0.5
         left, top, width, height = (np.array(one.face.box) * np.tile(scale, 2)).tolist()
-        again = find_faces.same_place(found, landmarks)
-        after = again or find_faces.align(shown, landmarks, (left, top, width, height))
+        again = same_place(found, landmarks)
+        after = again or align(shown, landmarks, (left, top, width, height))
         subjects.append(_Subject(one, one.face, after, again is None))
     return subjects
 

@@ -28,9 +28,9 @@ from tipim_jax.photos.presets import Settings
 from tipim_jax.types import Attack, Embed, PyTree, Recogniser
 
 FACES = "faces"  # the mesh axis that the faces of a batch are spread over
-MOST_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results.md)
-MOST = 64  # the same elsewhere; photos in flight on a host grow with it
-SHARE = 0.8  # of a device's memory that the program may take
+MAX_BATCH_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results.md)
+MAX_BATCH = 64  # the same elsewhere; photos in flight on a host grow with it
+MEMORY_SHARE = 0.8  # of a device's memory that the program may take
 
 # Of the ball: between ℓ2, which repaints brows and lips, and ℓ∞, which stains every pixel.
 NORM = 3.0
@@ -98,7 +98,7 @@ class Program(NamedTuple):
 
     Attributes:
       faces: of a call, all devices together.
-      run: see `_masks`; its arguments lie as `compiler` says.
+      run: see `_attack`; its arguments lie as `make_compiler` says.
       seconds: that compiling took, or loading what an earlier run compiled.
     """
 
@@ -128,13 +128,13 @@ class Once(Generic[T]):
 def timed(make: Callable[[], jax.stages.Compiled]) -> Program:
     """A program and the seconds that it takes to have it."""
     started = time.perf_counter()
-    compiled = make()
-    return Program(faces(compiled), compiled, time.perf_counter() - started)
+    program = make()
+    return Program(batch_size(program), program, time.perf_counter() - started)
 
 
-def faces(compiled: jax.stages.Compiled) -> int:
-    """How many a program of `compiler` takes, on all devices together."""
-    return compiled.args_info[0][_CANVASES].shape[0]
+def batch_size(program: jax.stages.Compiled) -> int:
+    """Counts the faces that a program of `make_compiler` takes, on all devices together."""
+    return program.args_info[0][_CANVASES].shape[0]
 
 
 def mesh_over(devices: Sequence[jax.Device] | None) -> Mesh:
@@ -147,18 +147,18 @@ def on_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
 
 
-def settled(settings: Settings, mesh: Mesh) -> Settings:
+def with_precision(settings: Settings, mesh: Mesh) -> Settings:
     """The settings with the precision that is usual on these devices, if they name none."""
     usual = "float32" if on_cpu(mesh) else "bfloat16"
     return settings._replace(precision=settings.precision or usual)
 
 
-def usable(mesh: Mesh) -> int:
+def memory_limit(mesh: Mesh) -> int:
     """Bytes that a program may take on each device."""
-    return int(SHARE * memory(mesh.devices.flat[0]))
+    return int(MEMORY_SHARE * device_memory(mesh.devices.flat[0]))
 
 
-def memory(device: jax.Device) -> int:
+def device_memory(device: jax.Device) -> int:
     """Bytes of a device; CPU devices share the machine's."""
     known = device.memory_stats() or {}
     if "bytes_limit" in known:
@@ -167,7 +167,7 @@ def memory(device: jax.Device) -> int:
     return machine // jax.local_device_count(device.platform)
 
 
-def compiler(
+def make_compiler(
     recognisers: Sequence[Recogniser],
     weights: Sequence[float],
     targets: tuple[int, ...],
@@ -178,7 +178,7 @@ def compiler(
     shard_params: bool = False,
     kept: Any = None,
 ) -> Callable[[int], jax.stages.Compiled]:
-    """What compiles the attack for a number of faces of each device; the devices need not be here.
+    """Makes what compiles the attack for a number of faces of each device; the devices need not be here.
 
     Every device runs the same program on faces of its own and tells the others nothing, so a mask is
     the same bytes whichever of the devices made it, and however many there are.
@@ -211,7 +211,7 @@ def compiler(
     shardings = (lying, everywhere, everywhere, *[spread] * 6)
     run = jax.jit(
         jax.shard_map(
-            partial(_masks, combined.embed, composed, settings.gamma),
+            partial(_attack, combined.embed, composed, settings.gamma),
             mesh=mesh,
             in_specs=jax.tree.map(lambda sharding: sharding.spec, shardings),
             out_specs=P(FACES),
@@ -220,7 +220,7 @@ def compiler(
         in_shardings=shardings,
     )
 
-    def compiled(batch: int) -> jax.stages.Compiled:
+    def compile_program(batch: int) -> jax.stages.Compiled:
         size, count = CANVAS_SIZE, batch * mesh.size
         faces = (
             jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32),
@@ -238,16 +238,19 @@ def compiler(
         about = (kept, list(weights), settings.goal, settings.gamma, settings.precision)
         return programs.lower(run, arguments, shardings, *about, shard_params).compile()
 
-    return compiled
+    return compile_program
 
 
-def full(
-    compiled: Callable[[int], jax.stages.Compiled], settings: Settings, mesh: Mesh, limit: int
+def compile_full_batch(
+    compile_program: Callable[[int], jax.stages.Compiled],
+    settings: Settings,
+    mesh: Mesh,
+    limit: int,
 ) -> jax.stages.Compiled:
-    """The program for full batches: as many faces as the settings say, or the most that pay and fit.
+    """Compiles the program for full batches: as many faces as the settings say, or the most that pay and fit.
 
     Args:
-      compiled: from `compiler`.
+      compile_program: from `make_compiler`.
       settings: their batch size is that of one device.
       mesh: the devices.
       limit: bytes that the program may take on each, if the settings leave the batch size open.
@@ -256,8 +259,9 @@ def full(
       UserError: not even a single face fits a device.
     """
     if settings.batch_size is not None:
-        return compiled(settings.batch_size)
-    return batching.largest(compiled, MOST_ON_CPU if on_cpu(mesh) else MOST, limit)[1]
+        return compile_program(settings.batch_size)
+    most = MAX_BATCH_ON_CPU if on_cpu(mesh) else MAX_BATCH
+    return batching.largest(compile_program, most, limit)[1]
 
 
 _WHOLE = "whole"  # the name of gathered parameters
@@ -295,7 +299,7 @@ def _gathering(embed: Embed, placement: PyTree) -> Embed:
     return jax.checkpoint(gathered, policy=kept)
 
 
-def _masks(
+def _attack(
     embed: Embed,
     composed: Composed,
     gamma: float,
@@ -309,7 +313,7 @@ def _masks(
     keys: jax.Array,
     real: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """What one device does: masks [B,160,160,3] and targets [B] of its faces.
+    """Attacks the faces of one device: masks [B,160,160,3] and targets [B].
 
     Args:
       embed, composed: the surrogates as one, and the attack.

@@ -11,8 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tipim_jax.photos import colour, formats
-from tipim_jax.photos import metadata as about
+from tipim_jax.photos import colour, formats, metadata
 from tipim_jax.photos.metadata import Metadata
 from tipim_jax.photos.photo import Photo, PhotoError
 
@@ -157,7 +156,7 @@ def _loaded(file: BinaryIO, name: str, head: bytes, format: str, max_pixels: int
     elif image.mode in ("P", "PA"):
         notes.append(f"a palette cannot hold the change; the photo is saved as {mode}")
     # Pillow has turned TIFF files already, and has then removed the tag.
-    turn = _UPRIGHT.get(about.orientation(image))
+    turn = _UPRIGHT.get(metadata.orientation(image))
     upright = image if turn is None else image.transpose(turn)
     if upright.mode != mode and mode != "I;16":
         upright = upright.convert(mode)
@@ -167,7 +166,7 @@ def _loaded(file: BinaryIO, name: str, head: bytes, format: str, max_pixels: int
         mode=mode,
         settings=_settings(image, head, file),
         icc=icc if icc and isinstance(icc, bytes) else None,
-        metadata=about.read(image, upright.size),
+        metadata=metadata.read(image, upright.size),
         notes=tuple(notes),
     )
 

@@ -6,8 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tipim_jax.photos import formats
-from tipim_jax.photos import metadata as about
+from tipim_jax.photos import formats, metadata
 from tipim_jax.photos.formats import FORMATS
 from tipim_jax.photos.photo import Photo, PhotoError
 
@@ -51,7 +50,7 @@ def encode(
     samples = _change(photo, protected)
     samples, mode, notes = _reduce(photo, samples, protected, name)
 
-    arguments = about.save_arguments(photo.metadata, name) if keep_metadata else {}
+    arguments = metadata.save_arguments(photo.metadata, name) if keep_metadata else {}
     if photo.icc and _profile_fits(photo, mode, name):
         arguments["icc_profile"] = photo.icc
     if "dpi" in photo.settings and name in ("JPEG", "PNG", "TIFF", "BMP"):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -27,8 +27,8 @@ from tipim_jax.types import PyTree, Recogniser
 WEIGHTS = {"dlib": 4.0}
 # So many faces, one after the other, cost no more than a full batch of a device: on CPUs a batch of eight
 # takes 4.7 times as long as a face alone (docs/results.md); elsewhere it was not measured.
-ALONE_ON_CPU = 4
-ALONE = 1
+MAX_SINGLE_ON_CPU = 4
+MAX_SINGLE = 1
 
 
 class Masks(NamedTuple):
@@ -92,7 +92,7 @@ def _alone(settings: Settings, mesh: Mesh, faces: int, photos: int) -> bool:
     # Programs of different batches round differently, and a sign step makes a level of that. What decides is
     # therefore the photo and the number of photos asked for, and never what is left to do: an interrupted
     # run goes on to the same bytes.
-    most = ALONE_ON_CPU if compilation.on_cpu(mesh) else ALONE
+    most = MAX_SINGLE_ON_CPU if compilation.on_cpu(mesh) else MAX_SINGLE
     left_open = settings.batch_size is None and settings.gamma == 0
     return left_open and faces * photos <= most * mesh.size
 
@@ -116,18 +116,22 @@ def build(
       devices: of this process, the first one by default.
       photos: how many there are; many if None. The program that they are likely to need is made at once,
         the other one when it is called for.
-      shard_params: as for `compilation.compiler`.
+      shard_params: as for `compilation.make_compiler`.
 
     Raises:
       ValueError: a surrogate is unknown or absent, the targets do not cover it, or nothing fits the device.
     """
     mesh = compilation.mesh_over(devices)
-    settings = compilation.settled(settings, mesh)
+    settings = compilation.with_precision(settings, mesh)
     recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
-    made = compiled(
-        *(recognisers, weights, targets.names if settings.goal == "become" else ()),
-        *(_joined(surrogates, weights, targets, settings.goal), settings, devices),
+    made = from_recognisers(
+        recognisers,
+        weights,
+        targets.names if settings.goal == "become" else (),
+        _joined(surrogates, weights, targets, settings.goal),
+        settings,
+        devices,
         shard_params=shard_params,
         kept=[zoo.find(name) for name in surrogates],
     )
@@ -136,7 +140,7 @@ def build(
     return made
 
 
-def compiled(
+def from_recognisers(
     recognisers: Sequence[Recogniser],
     weights: Sequence[float],
     target_names: tuple[str, ...],
@@ -148,7 +152,7 @@ def compiled(
     shard_params: bool = False,
     kept: Any = None,
 ) -> Engine:
-    """The engine of any recognisers.
+    """Makes the engine of any recognisers.
 
     Args:
       recognisers: the surrogates, computing in what `settings` say or by their own choice.
@@ -156,22 +160,27 @@ def compiled(
       target_names: [T].
       targets: [T,D] embeddings, joined as `ensemble.combine` joins them.
       settings, devices: as for `build`.
-      composed, shard_params, kept: as for `compilation.compiler`.
+      composed, shard_params, kept: as for `compilation.make_compiler`.
     """
     mesh = compilation.mesh_over(devices)
-    settings = compilation.settled(settings, mesh)
-    compile = compilation.compiler(
-        *(recognisers, weights, targets.shape, settings, mesh),
+    settings = compilation.with_precision(settings, mesh)
+    compile_program = compilation.make_compiler(
+        recognisers,
+        weights,
+        targets.shape,
+        settings,
+        mesh,
         composed=composed,
         shard_params=shard_params,
         kept=kept,
     )
 
     def program(settings: Settings) -> Once[Program]:
-        limit = compilation.usable(mesh)
-        return Once(
-            lambda: compilation.timed(lambda: compilation.full(compile, settings, mesh, limit))
+        limit = compilation.memory_limit(mesh)
+        compile_batch = partial(
+            compilation.compile_full_batch, compile_program, settings, mesh, limit
         )
+        return Once(partial(compilation.timed, compile_batch))
 
     params = tuple(recogniser.params for recogniser in recognisers)
     return Engine(
@@ -201,14 +210,14 @@ def _carrier(scale: float) -> np.ndarray:
     return round_trip(min(scale, 2.5), CANVAS_SIZE)
 
 
-def protect(
+def attack_faces(
     engine: Engine,
     program: Program,
     faces: Sequence[Face],
     colours: Sequence[np.ndarray],
     keys: Sequence[jax.Array],
 ) -> Masks:
-    """Masks for up to `program.faces` faces.
+    """Makes the masks of up to `program.faces` faces.
 
     Args:
       engine: from `build`.
@@ -223,18 +232,20 @@ def protect(
     index = np.minimum(np.arange(program.faces), count - 1)
     carriers = np.stack([_carrier(face.scale) for face in faces])[index]
     regions = np.stack([face.region for face in faces])[index]
+    arrays = (
+        padded,
+        carriers,
+        np.stack(colours)[index],
+        regions,
+        jnp.stack(list(keys))[index],
+        real,
+    )
     spread = NamedSharding(engine.mesh, P(FACES))
     masks, targets = program.run(
         engine.params,
         engine.targets,
         dials(engine.settings),
-        *jax.device_put(
-            (
-                *(padded, carriers, np.stack(colours)[index], regions),
-                *(jnp.stack(list(keys))[index], real),
-            ),
-            spread,
-        ),
+        *jax.device_put(arrays, spread),
     )
     masks, targets = np.asarray(masks)[:count], np.asarray(targets)[:count]
     return Masks(masks, targets, time.perf_counter() - started)

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tipim_jax import metrics
-from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.decode import decode
 from tipim_jax.photos.encode import encode
-from tipim_jax.photos.faces import Face, Find
+from tipim_jax.photos.faces import SMALLEST, Face, Find, align, same_place
 from tipim_jax.photos.paste import paste
 from tipim_jax.photos.pending import PendingPhoto
 from tipim_jax.photos.report import face_pictures
@@ -83,7 +82,7 @@ def apply_masks(pending: PendingPhoto, epsilon: float) -> np.ndarray:
 
 def left_alone(pending: PendingPhoto) -> tuple[FaceResult, ...]:
     """The results of faces that get no mask."""
-    text = f"smaller than {find_faces.SMALLEST} pixels"
+    text = f"smaller than {SMALLEST} pixels"
     return tuple(FaceResult(box=face.box, matches={}, skipped=text) for face in pending.faces)
 
 
@@ -125,16 +124,16 @@ def measure(
             target=pending.targets.get(i, ""),
             pictures=face_pictures(before, saved, face.box) if pictures else None,
         )
-        if find_faces.same_place(found, face.landmarks) is None:
+        if same_place(found, face.landmarks) is None:
             notes.append(f"face {i + 1} is no longer detected; judged where it was before")
     return tuple(results), tuple(notes)
 
 
 def _aligned(pixels: np.ndarray, faces: Sequence[Face], found: list[Face]) -> list[Face]:
     """The faces as detected anew, and where they were before if they are not."""
-    again = [find_faces.same_place(found, face.landmarks) for face in faces]
+    again = [same_place(found, face.landmarks) for face in faces]
     return [
-        find_faces.align(pixels, face.landmarks, face.box) if new is None else new
+        align(pixels, face.landmarks, face.box) if new is None else new
         for face, new in zip(faces, again, strict=True)
     ]
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tipim_jax import batching
-from tipim_jax.photos import engine as engines
 from tipim_jax.photos.compilation import Program
-from tipim_jax.photos.engine import Engine
+from tipim_jax.photos.engine import Engine, attack_faces
 from tipim_jax.photos.faces import Face, Find
 from tipim_jax.photos.paste import FaceMask
 from tipim_jax.photos.photo import Photo
@@ -76,7 +75,7 @@ def make_masks(
       batch: the faces.
     """
     faces = [pending.faces[i] for pending, i in batch]
-    made = engines.protect(
+    made = attack_faces(
         engine,
         program,
         faces,

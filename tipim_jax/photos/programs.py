@@ -99,9 +99,14 @@ def _installation() -> tuple[Any, ...]:
     names = sorted(jax.config.values.keys() - {"jax_compilation_cache_dir"})
     flags = [(name, getattr(jax.config, name, jax.config.values[name])) for name in names]
     return (
-        *(_sources(), [metadata.version(name) for name in _PACKAGES]),
-        *(device.device_kind, device.client.platform_version, _processor()),
-        *(os.environ.get("XLA_FLAGS"), os.environ.get("LIBTPU_INIT_ARGS"), flags),
+        _sources(),
+        [metadata.version(name) for name in _PACKAGES],
+        device.device_kind,
+        device.client.platform_version,
+        _processor(),
+        os.environ.get("XLA_FLAGS"),
+        os.environ.get("LIBTPU_INIT_ARGS"),
+        flags,
     )
 
 

@@ -97,8 +97,11 @@ def protect_photos(
         path = out / job.output
         try:
             done = finish(
-                *(pending, models.engine.settings.epsilon, encoding),
-                *(models.find, models.judges),
+                pending,
+                models.engine.settings.epsilon,
+                encoding,
+                models.find,
+                models.judges,
                 pictures=pictures,
                 targets=models.targets,
             )

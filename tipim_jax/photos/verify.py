@@ -14,8 +14,7 @@ import numpy as np
 from ports import zoo
 from tipim_jax.ensemble import on_canvas
 from tipim_jax.errors import UserError
-from tipim_jax.photos import faces as find_faces
-from tipim_jax.photos.faces import Face, Find, Located
+from tipim_jax.photos.faces import SMALLEST, Face, Find, Located, finder, located
 from tipim_jax.photos.files import read_photo
 from tipim_jax.types import Embed, PyTree, Recogniser
 
@@ -204,7 +203,7 @@ def verify(
     Raises:
       UserError: a photo cannot be read or shows no face large enough, or there is no recogniser.
     """
-    find = find or find_faces.finder()
+    find = find or finder()
     all_a, all_b = _faces(a, "the first photo", find), _faces(b, "the second photo", find)
     large_a, large_b = ([one for one in some if not one.face.small] for some in (all_a, all_b))
     opinions: dict[tuple[int, int], dict[str, Opinion]] = defaultdict(dict)
@@ -220,11 +219,11 @@ def verify(
 def _faces(image: Image, name: str, find: Find) -> tuple[Located, ...]:
     name = name if isinstance(image, np.ndarray) else str(image)
     shown = pixels(image)
-    found = find_faces.located(find(shown), shown.shape)
+    found = located(find(shown), shown.shape)
     if not found:
         raise UserError(f"{name} shows no face; give a photo that does")
     if found[0].face.small:
         raise UserError(
-            f"every face in {name} is smaller than {find_faces.SMALLEST} pixels; give a larger photo"
+            f"every face in {name} is smaller than {SMALLEST} pixels; give a larger photo"
         )
     return found
