@@ -72,12 +72,16 @@ def _adaface(depth: int) -> Architecture:
 
 
 def _iresnet(depth: int) -> Architecture:
-    config = iresnet.Config(iresnet.BLOCKS[depth])
+    config = iresnet.Config(ir.BLOCKS[depth])
     return _family(iresnet.IResNet, config, iresnet.table(config), scale=1 / 127.5)
 
 
 def _mobilefacenet(
-    height: int, width: int, features: int, table: tuple[Rule, ...] = mobilefacenet.TABLE, **changes
+    height: int,
+    width: int,
+    features: int,
+    table: tuple[Rule, ...] = mobilefacenet.TABLE,
+    **changes: Any,
 ) -> Architecture:
     config = mobilefacenet.Config((height, width), features)
     return _family(mobilefacenet.MobileFaceNet, config, table, **changes)

@@ -198,7 +198,7 @@ def export(model: nnx.Module, table: Iterable[Rule]) -> dict[str, np.ndarray]:
     }
 
 
-def _exported(state: nnx.State, table: Iterable[Rule]) -> dict[str, np.ndarray]:
+def _exported(state: nnx.State[Any, Any], table: Iterable[Rule]) -> dict[str, np.ndarray]:
     patterns = [(_pattern(rule.path), rule) for rule in table]
     tensors = {}
     for path, leaf in nnx.to_flat_state(state):

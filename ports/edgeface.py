@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ports.convert import CONV, DEPTHWISE, LINEAR, Rule
+from ports.convert import CONV, DEPTHWISE, LINEAR, Layout, Rule
 from ports.layers import Conv, DepthwiseConv, LayerNorm, Linear
 
 EPSILON = 1e-6
@@ -235,7 +235,7 @@ def _norm(source: str, path: str) -> tuple[Rule, ...]:
     return Rule(f"{source}.weight", f"{path}.scale"), Rule(f"{source}.bias", f"{path}.bias")
 
 
-def _conv(source: str, path: str, layout=CONV) -> tuple[Rule, ...]:
+def _conv(source: str, path: str, layout: Layout = CONV) -> tuple[Rule, ...]:
     return Rule(f"{source}.weight", f"{path}.kernel", layout), Rule(
         f"{source}.bias", f"{path}.bias"
     )

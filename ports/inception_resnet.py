@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class BasicConv(nnx.Module):
         return jax.nn.relu(self.conv(x))
 
 
-def _chain(layers: nnx.List, x: jax.Array) -> jax.Array:
+def _chain(layers: nnx.List[Any], x: jax.Array) -> jax.Array:
     for layer in layers:
         x = layer(x)
     return x

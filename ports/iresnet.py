@@ -3,7 +3,7 @@
 `layerN.M.bn1/conv1/bn2/prelu/conv2/bn3`, `fc`, `features`; 112×112.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -23,10 +23,10 @@ class Config(NamedTuple):
 class IResNet(nnx.Module):
     """[B,h,w,3] normalised pixels -> [B,features] embeddings, not normalised."""
 
-    layer1: nnx.List
-    layer2: nnx.List
-    layer3: nnx.List
-    layer4: nnx.List
+    layer1: nnx.List[Any]
+    layer2: nnx.List[Any]
+    layer3: nnx.List[Any]
+    layer4: nnx.List[Any]
 
     def __init__(self, config: Config = Config(), *, rngs: nnx.Rngs):
         inputs = config.widths[0]

@@ -5,12 +5,12 @@ linear layer; 112×112, 512-d.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 
-from ports.convert import CONV, DEPTHWISE, LINEAR, Rule, batch_norm
+from ports.convert import CONV, DEPTHWISE, LINEAR, Layout, Rule, batch_norm
 from ports.layers import Conv, DepthwiseConv, Linear, Normed
 
 
@@ -81,7 +81,7 @@ class InvertedResidual(nnx.Module):
 class _MobileNet(nnx.Module):
     """`layers`, then the global depthwise convolution and the linear layer."""
 
-    layers: nnx.List
+    layers: nnx.List[Any]
     linear7: DepthwiseConv
     fc: Linear
 
@@ -130,7 +130,7 @@ def _grid(config: ConfigV1 | ConfigV2) -> tuple[int, int]:
     return -(-config.size[0] // step), -(-config.size[1] // step)
 
 
-def _activated(source: str, norm: str, path: str, layout=CONV) -> tuple[Rule, ...]:
+def _activated(source: str, norm: str, path: str, layout: Layout = CONV) -> tuple[Rule, ...]:
     kernel = Rule(f"{source}.weight", f"{path}.normed.layer.kernel", layout)
     return (kernel, *batch_norm(norm, f"{path}.normed.bn"))
 

@@ -4,7 +4,7 @@ The ImageNet stem (7×7 stride 2, max pool) and bottlenecks, then BatchNorm, fla
 BatchNorm: `layerN.M.convK/bnK`, `bn_o1`, `fc`, `bn_o2`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -43,10 +43,10 @@ class Bottleneck(nnx.Module):
 class ResNetFace(nnx.Module):
     """[B,h,w,3] normalised pixels -> [B,features] embeddings, not normalised."""
 
-    layer1: nnx.List
-    layer2: nnx.List
-    layer3: nnx.List
-    layer4: nnx.List
+    layer1: nnx.List[Any]
+    layer2: nnx.List[Any]
+    layer3: nnx.List[Any]
+    layer4: nnx.List[Any]
 
     def __init__(self, config: Config = Config(), *, rngs: nnx.Rngs):
         inputs = config.widths[0]

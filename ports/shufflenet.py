@@ -4,13 +4,13 @@ The ImageNet bodies (V1 with 3 groups, V2 at width 1) with a stem of stride 1, a
 convolution (`linear7`, RobFR's `GDConv`) and a linear layer; 112×112, 512-d.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ports.convert import CONV, DEPTHWISE, LINEAR, Rule, batch_norm
+from ports.convert import CONV, DEPTHWISE, LINEAR, Layout, Rule, batch_norm
 from ports.layers import Conv, DepthwiseConv, Linear, Normed, average_pool, max_pool
 
 
@@ -71,9 +71,9 @@ class UnitV1(nnx.Module):
 class ShuffleNetV1(nnx.Module):
     """[B,h,w,3] normalised pixels -> [B,features] embeddings, not normalised."""
 
-    stage2: nnx.List
-    stage3: nnx.List
-    stage4: nnx.List
+    stage2: nnx.List[Any]
+    stage3: nnx.List[Any]
+    stage4: nnx.List[Any]
 
     def __init__(self, config: ConfigV1 = ConfigV1(), *, rngs: nnx.Rngs):
         inputs = 24
@@ -168,7 +168,7 @@ class ShuffleNetV2(nnx.Module):
 _UNIT_V1, _PATH_V1 = "stage{s}.ShuffleUnit_Stage{s}_{n}", "stage{s}.{n}"
 
 
-def _biased(source: str, norm: str, path: str, layout=CONV) -> tuple[Rule, ...]:
+def _biased(source: str, norm: str, path: str, layout: Layout = CONV) -> tuple[Rule, ...]:
     return (
         Rule(f"{source}.weight", f"{path}.layer.kernel", layout),
         Rule(f"{source}.bias", f"{path}.layer.bias"),
@@ -196,7 +196,7 @@ TABLE_V1 = (
 )
 
 
-def _normed(source: str, index: int, path: str, layout=CONV) -> tuple[Rule, ...]:
+def _normed(source: str, index: int, path: str, layout: Layout = CONV) -> tuple[Rule, ...]:
     kernel = Rule(f"{source}.{index}.weight", f"{path}.layer.kernel", layout)
     return (kernel, *batch_norm(f"{source}.{index + 1}", f"{path}.bn"))
 

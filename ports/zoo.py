@@ -234,7 +234,7 @@ def network(
 
 @lru_cache(maxsize=64)
 def _embedding(
-    graph: nnx.GraphDef, channels: str, mean: tuple[float, ...], scale: float, dtype: Any
+    graph: nnx.GraphDef[Any], channels: str, mean: tuple[float, ...], scale: float, dtype: Any
 ) -> Embed:
     # Cached so that loading a model again gives the same function and nothing is recompiled.
     wide = jnp.promote_types(dtype, jnp.float32)

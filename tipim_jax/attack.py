@@ -18,7 +18,7 @@ from tipim_jax.constraints import Constraint, coloured, in_colours, linf_ball
 from tipim_jax.diversity import Diversity, none
 from tipim_jax.gains import Gain
 from tipim_jax.objectives import Objective, identity_loss
-from tipim_jax.search import IMAGES_AXIS, Context, Search, exhaustive
+from tipim_jax.search import IMAGES_AXIS, Context, Pull, Search, exhaustive
 from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step, Witnesses, carried
 
 Record = Callable[[Step], Any]
@@ -76,7 +76,7 @@ def tip_im(
         view_key, search_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
         together = _usual_chunk() if chunk is None else chunk
 
-        def look(key: jax.Array):
+        def look(key: jax.Array) -> tuple[jax.Array, Pull]:
             view = diversity.sample(key)
 
             def seen(image: jax.Array) -> jax.Array:
@@ -87,7 +87,7 @@ def tip_im(
             def allowed(cotangent: jax.Array) -> jax.Array:
                 return coloured(pullback(cotangent)[0], problem.colours)
 
-            def pull(cotangents: jax.Array, then: Callable[[jax.Array], Any] = lambda p: p):
+            def pull(cotangents: jax.Array, then: Callable[[jax.Array], Any] = lambda p: p) -> Any:
                 return _mapped(lambda c: then(allowed(c)), cotangents, together)
 
             return embedding, pull
@@ -138,7 +138,7 @@ def _usual_chunk() -> int:
     return CHUNK
 
 
-def _mapped(function: Callable[[jax.Array], jax.Array], rows: jax.Array, chunk: int):
+def _mapped(function: Callable[[jax.Array], jax.Array], rows: jax.Array, chunk: int) -> Any:
     if chunk >= rows.shape[0]:
         return jax.vmap(function)(rows)
     return lax.map(function, rows, batch_size=chunk)
@@ -266,13 +266,19 @@ def _stepper(
     """(state, number of the step) -> (state, record) for a batch; arguments as for `run`."""
     images = len(problem.image) if mask is None else jnp.sum(mask)
 
-    def one_step(state: AttackState, step: jax.Array):
+    def one_step(state: AttackState, step: jax.Array) -> tuple[AttackState, Any]:
         if gamma:
             value, gradient = naturalness.mmd_and_gradient(state.image, problem.image, mask)
         else:
             value, gradient = jnp.zeros((), state.image.dtype), jnp.zeros_like(state.image)
 
-        def update_and_record(key, state, problem, gradient, seen):
+        def update_and_record(
+            key: jax.Array,
+            state: AttackState,
+            problem: Problem,
+            gradient: jax.Array,
+            seen: tuple[PyTree, PyTree],
+        ) -> tuple[AttackState, Any]:
             key = jax.random.fold_in(key, step)
             extra = (gamma * value, gamma * images * gradient)
             state, info = attack.update(params, key, step, state, problem, extra)

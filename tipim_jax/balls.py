@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from tipim_jax.constraints import Constraint, l2_ball, linf_ball
+from tipim_jax.types import PyTree
 from tipim_jax.updates import l2_direction, sign
 
 # Rows: lightness, red against green, yellow against blue; orthonormal.
@@ -77,7 +78,9 @@ def lp(p: float, axes: np.ndarray | None = None) -> Ball:
         direction = direction / jnp.where(length > 0, length, 1)
         return direction if axes is None else _combined(direction, axes.T)
 
-    def update(gradient, state, params=None, *, epsilon):
+    def update(
+        gradient: PyTree, state: PyTree, params: PyTree = None, *, epsilon: jax.Array
+    ) -> tuple[PyTree, PyTree]:
         return jax.tree.map(lambda g: steepest(g, epsilon), gradient), state
 
     def project(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+_Basis = tuple[jax.Array, jax.Array, jax.Array]  # vectors so far, the next one, the scale
+
 Function = Callable[[jax.Array], jax.Array]
 
 
@@ -53,7 +55,7 @@ def lanczos(product: Function, start: jax.Array, steps: int) -> Spectrum:
     def apply(v: jax.Array) -> jax.Array:
         return product(v.reshape(shape)).reshape(-1)
 
-    def expand(carry: tuple[jax.Array, jax.Array, jax.Array], i: jax.Array):
+    def expand(carry: _Basis, i: jax.Array) -> tuple[_Basis, tuple[jax.Array, jax.Array]]:
         basis, q, scale = carry
         basis = basis.at[i].set(q)
         w = apply(q)

@@ -3,6 +3,8 @@
 Pixel centres lie at whole coordinates (the OpenCV convention). A matrix [2,3] maps (x, y, 1) to (x', y').
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,7 +89,7 @@ def sample(image: jax.Array, points: jax.Array) -> jax.Array:
 
 def crop_between(
     landmarks: np.ndarray, to_landmarks: np.ndarray, size: tuple[int, int], canvas: tuple[int, int]
-):
+) -> Callable[[jax.Array], jax.Array]:
     """The function that frames an aligned image anew: [H,W,C] -> [h,w,C].
 
     Both framings are upright, so the map is a scale and a shift. It is computed once and applied as

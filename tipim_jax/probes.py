@@ -419,7 +419,12 @@ def agreement(embeds: Sequence[Embed]) -> Probe:
         rows = zip(embeds, known.params, known.sources, known.targets, strict=True)
         for embed, params, source, targets in rows:
 
-            def margin(x, embed=embed, params=params, way=targets[step.choice.target] - source):
+            def margin(
+                x: jax.Array,
+                embed: Embed = embed,
+                params: PyTree = params,
+                way: jax.Array = targets[step.choice.target] - source,
+            ) -> jax.Array:
                 return jnp.vdot(embed(params, carried(problem, x)), way)
 
             value, gradient = jax.value_and_grad(margin)(step.before.image)

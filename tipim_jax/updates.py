@@ -5,12 +5,16 @@ same transform serves a scalar epsilon and a perceptual map. The paper's α = 1.
 the released default α = 1.5 ε / iterations is 1.5 / iterations.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 
 
-def _stateless(transform) -> optax.GradientTransformation:
+def _stateless(
+    transform: Callable[[jax.Array], jax.Array],
+) -> optax.GradientTransformation:
     return optax.stateless(lambda g, _: jax.tree.map(transform, g))
 
 

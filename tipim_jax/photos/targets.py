@@ -257,7 +257,7 @@ def _spread(
     return picked
 
 
-def _largest_faces(folder: Path, detector: Any):
+def _largest_faces(folder: Path, detector: Any) -> Iterator[tuple[Path, Face]]:
     for path in sorted(photos_below(folder)):
         try:
             faces = find_faces.find(detector, read_photo(path).pixels)
