@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tipim_jax.commands import Commands
 from tipim_jax.commands.options import names
 from tipim_jax.commands.progress import say, show
 from tipim_jax.errors import UserError, printable
@@ -22,7 +23,7 @@ _NAMED = 5  # photos of the gallery that gave no face
 _CROWD = 100  # people among whom chance hits must be spoken of
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     """Adds the command to a parser's commands."""
     parser = commands.add_parser(
         "check",

@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 
 from ports import fetch, published, register, zoo
+from tipim_jax.commands import Commands
 from tipim_jax.commands.progress import say, show
 from tipim_jax.photos.report import aligned
 
 DONE, PARTLY, FAILED = 0, 1, 2  # exit codes
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     """Adds the command to a parser's commands."""
     models = commands.add_parser("models", help="list the recognisers, or fetch one")
     models.set_defaults(run=_list)

@@ -9,6 +9,7 @@ from tipim_jax.errors import UserError
 from tipim_jax.photos import presets, targets, verify
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import check_quality
+from tipim_jax.types import PyTree
 
 GIVEN = ("epsilon", "steps", "gamma", "seed", "batch_size", "precision")  # replace the preset's
 
@@ -63,7 +64,7 @@ def surrogates_from(options: argparse.Namespace) -> list[str]:
 
 
 def targets_from(
-    options: argparse.Namespace, detector, surrogates: Sequence[str]
+    options: argparse.Namespace, detector: PyTree, surrogates: Sequence[str]
 ) -> targets.Targets:
     """The targets of the options, the built-in ones by default.
 

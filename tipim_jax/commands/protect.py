@@ -10,19 +10,21 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ports import yunet
+from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
 from tipim_jax.commands.progress import say, show
 from tipim_jax.photos import engine, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.photos.folders import discover, prepare_output
+from tipim_jax.photos.pending import Attacked
 from tipim_jax.photos.protect import Models, protect_photos, versions
 from tipim_jax.photos.results import PhotoResult, RunResult, Timings
 
 DONE, PARTLY, FAILED = 0, 1, 2  # exit codes: every photo, some photos, none (or a usage error)
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     """Adds the two commands to a parser's commands."""
     protect = commands.add_parser("protect", help="protect photos and prove it worked")
     protect.add_argument("photos", nargs="+", metavar="PHOTO_OR_FOLDER")
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     seconds = 0.0
     with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:
 
-        def count(batch) -> None:
+        def count(batch: Attacked) -> None:
             nonlocal seconds
             seconds += batch.seconds
 

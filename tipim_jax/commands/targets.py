@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ports import yunet
+from tipim_jax.commands import Commands
 from tipim_jax.commands.options import names
 from tipim_jax.commands.progress import say, show
 from tipim_jax.errors import UserError
@@ -11,7 +12,7 @@ from tipim_jax.photos import targets, verify
 from tipim_jax.photos.report import aligned
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     """Adds the command to a parser's commands."""
     make = commands.add_parser("make-targets", help="blend virtual identities from a folder")
     make.add_argument("folder", metavar="DIR", help="photos of many people, one folder a person")

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from tipim_jax.commands import Commands
 from tipim_jax.commands.progress import show
 from tipim_jax.photos.faces import SMALLEST
 from tipim_jax.photos.report import aligned
@@ -12,7 +13,7 @@ SAME, DIFFERENT = 0, 1  # exit codes; 2 for what cannot be compared
 LISTED = 10  # further pairs, at least; those somebody takes for one person are all listed
 
 
-def add(commands) -> None:
+def add(commands: Commands) -> None:
     """Adds the command to a parser's commands."""
     parser = commands.add_parser(
         "verify",
