@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ports import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
-from tipim_jax.photos.faces import Face, find
+from tipim_jax.photos.faces import Face, find, version
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.photo import PhotoError
@@ -245,7 +245,7 @@ def faces(
     kind: str = "canvases",
     canvas: Callable[[Any, np.ndarray], np.ndarray] = aligned,
 ) -> Faces:
-    """The canvas of every photo, kept in `cache` by content.
+    """The canvas of every photo, kept in `cache` by content and `tipim_jax.photos.faces.version`.
 
     Args:
       photos: what to read.
@@ -256,7 +256,7 @@ def faces(
     Raises:
       UserError: no photo has one.
     """
-    folder = cache / kind
+    folder = cache / f"{kind}-{version()}"
     folder.mkdir(parents=True, exist_ok=True)
     detector = None
     paths, canvases, identities, digests, missing = [], [], [], [], []
@@ -310,10 +310,12 @@ def main(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> int:
 
 
 def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:
-    """[N,D] embeddings of faces, kept in `cache` by the content of photo and model."""
+    """[N,D] embeddings of faces, kept in `cache` by the content of canvas and model."""
     folder = cache / "embeddings" / f"{verifier.name}-{_weights(verifier)}"
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{digest}.npy" for digest in found.digests]
+    files = [
+        folder / f"{hashlib.sha256(canvas.tobytes()).hexdigest()}.npy" for canvas in found.canvases
+    ]
     new = [i for i, file in enumerate(files) if not file.exists()]
     for start in tqdm(range(0, len(new), 64), desc=verifier.name, disable=None):
         part = new[start : start + 64]

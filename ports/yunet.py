@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import lax
-from PIL import Image
 
 from ports.convert import CONV, DEPTHWISE, Rule, convert
 from ports.layers import SHAPES_ONLY, Conv, DepthwiseConv
@@ -25,9 +23,6 @@ from ports.readers import read
 STRIDES = (8, 16, 32)
 HEADS = (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10))
 STAGES = ((16, 32), (32, 64), (64, 64), (64, 64), (64, 64))  # model1 to model5: inputs, outputs
-COARSE, SIDE, FINE = 320, 640, 1600  # longest sides, in pixels, at which `find_faces` looks
-BUCKETS = (320, 640, 1088, 1600)  # sides of the padded squares that it compiles for
-LARGEST = 320  # box side in pixels above which a coarser look is the better one
 
 
 class Faces(NamedTuple):
@@ -225,71 +220,6 @@ def _decode(raw: jax.Array, sizes: jax.Array, stride: int) -> Faces:
         landmarks.reshape(batch, cells, 5, 2),
         score.reshape(batch, cells),
     )
-
-
-def find_faces(params: Any, photo: np.ndarray, *, score: float = 0.6) -> Faces:
-    """Every face of one photo, large and small: Faces of NumPy [N,...] in the photo's pixels.
-
-    YuNet sees faces of about 10 to 300 pixels. The photo is therefore looked at with its longest
-    side at 640 pixels, at 320 for faces that fill it, and, if it is large, at up to 1600 for small
-    ones; the first look that sees a face well gives its landmarks. Photos are never enlarged.
-
-    Args:
-      params: from `load`.
-      photo: [H,W,3] uint8 RGB.
-      score: smallest score of a face.
-
-    Raises:
-      ValueError: `photo` is not [H,W,3] uint8.
-    """
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
-        raise ValueError(f"a photo must be [H,W,3] uint8, not {photo.shape} {photo.dtype}")
-    longest = max(photo.shape[:2])
-    sides = [min(longest, SIDE)]
-    if longest > COARSE:
-        sides.append(COARSE)
-    if longest > 1.25 * SIDE:
-        sides.append(min(longest, FINE))
-    found = Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
-    for side in sides:
-        faces = _look(params, photo, side, score)
-        scale = min(1.0, side / longest)
-        fits = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1, initial=0) * scale <= LARGEST
-        new = ~_covered(faces.boxes, found.boxes) & (fits | (side <= COARSE))
-        found = Faces(*(np.concatenate([a, b[new]]) for a, b in zip(found, faces, strict=True)))
-    order = np.argsort(-found.scores, kind="stable")
-    return Faces(*(a[order] for a in found))
-
-
-def _look(params: Any, photo: np.ndarray, side: int, score: float) -> Faces:
-    """Faces of one photo reduced to a longest side of `side`, in the photo's pixels."""
-    height, width = photo.shape[:2]
-    scale = side / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR, reducing_gap=3)
-        small = np.asarray(image)
-    else:
-        small = photo
-    bucket = next(b for b in BUCKETS if b >= side)
-    padded = np.zeros((1, bucket, bucket, 3), np.uint8)
-    padded[0, : small.shape[0], : small.shape[1]] = small
-    sizes = np.array([small.shape[:2]], np.int32)
-    faces, valid = jax.device_get(detect(params, padded, sizes, score=score))
-    boxes, landmarks, scores = (np.asarray(a[0][valid[0]], np.float64) for a in faces)
-    # a pixel's centre, not its corner, is at an integer
-    ratio = np.array([width / small.shape[1], height / small.shape[0]])
-    boxes = (boxes.reshape(-1, 2, 2) + 0.5) * ratio - 0.5
-    return Faces(boxes.reshape(-1, 4), (landmarks + 0.5) * ratio - 0.5, scores)
-
-
-def _covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which boxes [N,4] share over half of the smaller area with one of `others` [M,4]."""
-    low = np.maximum(boxes[:, None, :2], others[:, :2])
-    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=-1)
-    areas = [np.prod(np.maximum(b[:, 2:] - b[:, :2], 0), axis=-1) for b in (boxes, others)]
-    return np.any(common > 0.5 * np.minimum(areas[0][:, None], areas[1]), axis=1)
 
 
 @partial(jax.jit, static_argnames="limit")

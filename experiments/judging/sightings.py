@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from experiments import data
 from experiments.judging.judges import Judge
-from ports import yunet
-from tipim_jax.photos.faces import SMALLEST
+from ports import detection, yunet
+from tipim_jax.photos.faces import SMALLEST, version
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.photo import PhotoError
 
@@ -50,12 +50,13 @@ class Sightings(NamedTuple):
 def detector() -> Find:
     """The project's detector."""
     params = yunet.load()
-    return lambda photo: yunet.find_faces(params, photo)
+    return lambda photo: detection.find_faces(params, photo)
 
 
 def sightings(photos: data.Labelled, cache: Path) -> Sightings:
-    """The face that each photo is about; landmarks are kept in `cache` by the photo's content."""
-    folder = cache / "landmarks"
+    """The face that each photo is about; landmarks are kept in `cache` by the photo's content
+    and the detector's `version`."""
+    folder = cache / f"landmarks-{version()}"
     folder.mkdir(parents=True, exist_ok=True)
     find: Find | None = None
     seen, missing = [], []

@@ -1,6 +1,7 @@
 """Rows of a run: what their names mean, that a stopped run goes on, and the lines made of them."""
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from experiments import bootstrap, cells, data, methods, protections, ranking, results, runs, tables
 from experiments.methods import Setting
 from tipim_jax.errors import UserError
+from tipim_jax.photos import verify
 from tipim_jax.photos.presets import PRESETS
 
 ROWS = ("noise", "tiny/mim_best", "tiny/mt_dim@4", "tiny/tip_im:targets=1:diversity=none")
@@ -207,7 +209,7 @@ def test_presets_go_through_the_photo(monkeypatch, tmp_path):
     engine = SimpleNamespace(full=lambda: None)
     monkeypatch.setattr(protections.engine, "build", lambda *arguments: engine)
     made = protections.engine.Masks(mask, np.zeros(2, int), 0.0)
-    monkeypatch.setattr(protections.engine, "protect", lambda *arguments: made)
+    monkeypatch.setattr(protections.engine, "attack_faces", lambda *arguments: made)
     protocol = data.built_in_protocol()
     faces = data.faces(protocol.probes, tmp_path)
     subjects = protections.Subjects(faces, ("t",), {})
@@ -224,3 +226,33 @@ def test_a_run_refuses_rows_that_it_cannot_judge(run_in, tmp_path):
         run.named(["tiny/mim_best"])
     with pytest.raises(UserError, match="add absent to --models"):
         run._replace(models=["tiny"]).named(["absent+tiny/mim"])
+
+
+def test_canvases_of_another_aligner_are_not_taken(monkeypatch, tmp_path):
+    photos = data.built_in_protocol().probes
+    first = data.faces(photos, tmp_path)
+    for stored in tmp_path.rglob("*.npy"):
+        np.save(stored, np.zeros((160, 160, 3), np.uint8))
+    assert not data.faces(photos, tmp_path).canvases.any()  # they are taken from the cache
+    monkeypatch.setattr(data, "version", lambda: "another")
+    np.testing.assert_array_equal(data.faces(photos, tmp_path).canvases, first.canvases)
+
+
+def test_embeddings_are_kept_by_what_was_embedded(tmp_path):
+    canvases = np.random.default_rng(0).integers(0, 255, (2, 160, 160, 3), np.uint8)
+    seen = []
+
+    def embed(_, images):
+        seen.append(len(images))
+        return np.asarray(images).reshape(len(images), -1)[:, :4]
+
+    verifier = verify.Verifier("tiny", embed, np.ones(1), 0.3)
+    faces = data.Faces((Path("a"), Path("b")), canvases, np.array(["a", "b"]), ("x", "y"), ())
+    data.embeddings(verifier, faces, tmp_path)
+    data.embeddings(verifier, faces, tmp_path)
+    assert len(seen) == 1
+    other = faces._replace(canvases=canvases[::-1])  # of the same photos, aligned otherwise
+    np.testing.assert_array_equal(
+        data.embeddings(verifier, other, tmp_path)[0], canvases[1].ravel()[:4]
+    )
+    assert len(seen) == 1

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos.decode import decode
+from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.finish import Encoding, finish, left_alone
 from tipim_jax.photos.paste import FaceMask
@@ -45,12 +46,21 @@ def pending(find, format: str) -> PendingPhoto:
 
 
 @pytest.mark.parametrize(("format", "looks"), [("PNG", 1), ("BMP", 1), ("JPEG", 2), ("WEBP", 2)])
-def test_the_file_is_looked_at_once_and_its_encoder_if_it_loses_something(format, looks):
+def test_the_file_is_looked_at_once_and_its_encoder_if_it_loses_something(
+    format, looks, monkeypatch
+):
+    encoded = []
+
+    def counted(photo, pixels, **encoding):
+        encoded.append(pixels)
+        return encode(photo, pixels, **encoding)
+
+    monkeypatch.setattr("tipim_jax.photos.finish.encode", counted)
     find = Finder()
     waiting = pending(find, format)
     find.seen.clear()
     done = finish(waiting, EPSILON, Encoding(), find, [])
-    assert len(find.seen) == looks
+    assert len(find.seen) == len(encoded) == looks
     saved = decode(done.data)
     np.testing.assert_array_equal(find.seen[-1], saved.pixels)
     assert saved.format == format

@@ -95,28 +95,6 @@ def test_neither_padding_nor_its_content_nor_the_batch_matters(params, group):
     assert len(_only(faces, valid, 2).scores) == 9
 
 
-def test_landmarks_are_in_the_order_of_the_picture(params):
-    (points,) = yunet.find_faces(params, data.astronaut()).landmarks
-    left_eye, right_eye, nose, left_mouth, right_mouth = points
-    assert left_eye[0] < nose[0] < right_eye[0]
-    assert left_mouth[0] < right_mouth[0]
-    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
-
-
-def test_channels_are_rgb(params):
-    photo = data.astronaut()
-    rgb = yunet.find_faces(params, photo).scores[0]
-    assert rgb > yunet.find_faces(params, photo[..., ::-1].copy()).scores[0]
-
-
-def test_a_photo_without_faces_gives_none(params):
-    for photo in (np.zeros((100, 50, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)):
-        faces = yunet.find_faces(params, photo)
-        assert faces.boxes.shape == (0, 4)
-        assert faces.landmarks.shape == (0, 5, 2)
-        assert faces.scores.shape == (0,)
-
-
 def test_limit_keeps_the_best(params, group):
     all_faces = _detect(params, group, 640)
     faces, valid = yunet.detect(params, *_padded(group, 640), limit=3)
@@ -136,56 +114,6 @@ def test_suppression_is_greedy_and_keeps_separate_boxes():
     np.testing.assert_array_equal(valid, [True, True, True, False])
     np.testing.assert_array_equal(faces.scores, np.array([0.9, 0.8, 0.65, 0], "f4"))
     np.testing.assert_array_equal(faces.boxes[3], 0)
-
-
-def test_faces_of_all_sizes_are_found_in_a_large_photo(params):
-    astronaut = Image.fromarray(data.astronaut()[:200, 150:300])  # a face of 90 pixels
-    photo = np.full((2000, 3000, 3), 100, np.uint8)
-    centres = []
-    for x, height in ((50, 1900), (2000, 400), (2600, 120), (2800, 80)):
-        tile = np.asarray(astronaut.resize((height * 3 // 4, height)))
-        photo[20 : 20 + height, x : x + tile.shape[1]] = tile
-        centres.append((x + 0.5 * tile.shape[1], 20 + 0.55 * height))
-    faces = yunet.find_faces(params, photo)
-    assert len(faces.scores) == len(centres)
-    for x, y in centres:
-        low, high = faces.boxes[:, :2], faces.boxes[:, 2:]
-        assert np.any(np.all((low < (x, y)) & (high > (x, y)), axis=1))
-
-
-def test_a_face_that_fills_the_photo_is_one_face(params):
-    tight = Image.fromarray(data.astronaut()[60:190, 170:280])
-    for side in (130, 640, 1400):
-        photo = np.asarray(tight.resize((side * 110 // 130, side)))
-        faces = yunet.find_faces(params, photo)
-        assert len(faces.scores) == 1
-        assert faces.scores[0] > 0.85
-
-
-def test_reduced_photos_keep_their_coordinates(params):
-    photo = Image.fromarray(data.astronaut()).resize((640, 640))
-    (small,) = yunet.find_faces(params, np.asarray(photo)).landmarks
-    enlarged = np.asarray(photo.resize((1280, 1280), Image.Resampling.NEAREST))
-    (large,) = yunet.find_faces(params, enlarged).landmarks
-    # the centres of two pixels are at 0 and 1, of the pixel that they become at 0.5
-    np.testing.assert_allclose((large - 0.5) / 2, small, atol=1)
-
-
-def test_the_second_photo_of_a_bucket_does_not_compile(params):
-    photo = data.astronaut()
-    yunet.find_faces(params, photo)
-    compiled = yunet.detect._cache_size()
-    yunet.find_faces(params, photo[:400, :500])
-    yunet.find_faces(params, photo[:330, :440], score=0.7)
-    assert yunet.detect._cache_size() == compiled
-
-
-@pytest.mark.parametrize(
-    "photo", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3))]
-)
-def test_other_arrays_than_photos_are_refused(params, photo):
-    with pytest.raises(ValueError, match="a photo must be"):
-        yunet.find_faces(params, photo)
 
 
 def test_another_network_is_refused(tmp_path):

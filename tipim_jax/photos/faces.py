@@ -1,16 +1,22 @@
 """The faces of a photo, aligned on the canvas that masks are made on."""
 
+import hashlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ports import yunet
+from ports import detection, packages, yunet
+from tipim_jax import geometry
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
+from tipim_jax.photos import crops
 from tipim_jax.photos.crops import apply, crop
 from tipim_jax.photos.region import face_region
 
+# What decides where faces are found and what their canvases show, besides the detector's weights
+_SOURCES = (detection, yunet, geometry, crops)
 SMALLEST = 20  # pixels of the shorter side of a face's box; below it no recogniser sees anybody
 
 
@@ -79,6 +85,16 @@ def _place(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> st
     return " ".join(word for word in words if word) or "centre"
 
 
+@cache
+def version() -> str:
+    """Changes with whatever decides where faces are and how they are aligned: for the keys of caches."""
+    digest = hashlib.sha256(packages.YUNET.sha256.encode())
+    for module in _SOURCES:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def finder() -> Find:
     """Loads the face detector."""
     return partial(find, yunet.load())
@@ -91,7 +107,7 @@ def find(detector: Any, pixels: np.ndarray) -> list[Face]:
       detector: parameters of `ports.yunet`.
       pixels: [H,W,3] uint8 RGB, upright.
     """
-    found = yunet.find_faces(detector, pixels)
+    found = detection.find_faces(detector, pixels)
     faces = []
     for (left, top, right, bottom), landmarks in zip(found.boxes, found.landmarks, strict=True):
         box = (float(left), float(top), float(right - left), float(bottom - top))

@@ -67,7 +67,7 @@ def finish(
     protected = apply_masks(pending, epsilon)
     data, notes = encode(pending.photo, protected, **encoding._asdict())
     saved = decode(data).pixels
-    faces, told = measure(pending, saved, encoding, find, judges, pictures=pictures)
+    faces, told = measure(pending, protected, saved, encoding, find, judges, pictures=pictures)
     if targets is not None:
         large = {i + 1: pending.faces[i] for i in pending.large_enough}
         told = (*told, *shown_by(targets, large, judges))
@@ -88,6 +88,7 @@ def left_alone(pending: PendingPhoto) -> tuple[FaceResult, ...]:
 
 def measure(
     pending: PendingPhoto,
+    protected: np.ndarray,
     saved: np.ndarray,
     encoding: Encoding,
     find: Find,
@@ -95,10 +96,21 @@ def measure(
     *,
     pictures: bool = False,
 ) -> tuple[tuple[FaceResult, ...], tuple[str, ...]]:
-    """The results of all faces in the saved file's pixels [H,W,3] uint8, and notes for the user.
+    """Measures all faces in the saved file, and says what else the user should know.
 
     "Before" compares the original with itself encoded in the same way, detection and all, so that the
-    encoder's and the alignment's share is told apart from the mask's.
+    encoder's and the alignment's share is told apart from the mask's. Where the file holds the very pixels that
+    were to be saved, nothing was lost, and the original is neither encoded nor looked at again: such a photo
+    is looked at twice in all, before and after, and others three times.
+
+    Args:
+      pending: with all its masks.
+      protected: [H,W,3] uint8, what was to be saved.
+      saved: [H,W,3] uint8, what the file gives back.
+      encoding, find, judges, pictures: as for `finish`.
+
+    Returns:
+      The results in the order of the faces, and notes.
 
     Raises:
       PhotoError: the original cannot be encoded in this way.
@@ -106,10 +118,7 @@ def measure(
     before = pending.photo.pixels
     numbers = pending.large_enough
     faces = [pending.faces[i] for i in numbers]
-    data, _ = encode(pending.photo, before, **encoding._asdict())
-    plain = decode(data).pixels
-    # What a lossless format gives back needs no second look.
-    unmasked = faces if np.array_equal(plain, before) else _aligned(plain, faces, find(plain))
+    unmasked = faces if np.array_equal(saved, protected) else _encoded(pending, encoding, find)
     found = find(saved)
     matches = _matches(judges, faces, unmasked, _aligned(saved, faces, found))
 
@@ -127,6 +136,15 @@ def measure(
         if same_place(found, face.landmarks) is None:
             notes.append(f"face {i + 1} is no longer detected; judged where it was before")
     return tuple(results), tuple(notes)
+
+
+def _encoded(pending: PendingPhoto, encoding: Encoding, find: Find) -> Sequence[Face]:
+    """The faces that get a mask as the original shows them once it is encoded."""
+    before = pending.photo.pixels
+    faces = [pending.faces[i] for i in pending.large_enough]
+    data, _ = encode(pending.photo, before, **encoding._asdict())
+    plain = decode(data).pixels
+    return faces if np.array_equal(plain, before) else _aligned(plain, faces, find(plain))
 
 
 def _aligned(pixels: np.ndarray, faces: Sequence[Face], found: list[Face]) -> list[Face]:
