@@ -253,7 +253,7 @@ def main(_: list[str]) -> None:
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        raise UserError("PyTorch is absent; run pip install -e .[parity]") from None
+        raise UserError('PyTorch is absent; run `pip install -e ".[parity]"`') from None
     counts = [10] if quick else [int(t) for t in _TARGETS.value]
     batches = [1] if quick else [int(b) for b in _BATCHES.value]
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)

@@ -25,7 +25,7 @@ from ports import architectures, ir, random_weights
 from ports.architectures import ARCHITECTURES, Architecture
 from ports.convert import convert, export
 
-torch = pytest.importorskip("torch", reason="needs the extra `parity`: pip install -e .[parity]")
+torch = pytest.importorskip("torch", reason='run `pip install -e ".[parity]"`')
 from experiments.pytorch import networks, packaged  # noqa: E402
 from experiments.pytorch.reference import Reference  # noqa: E402
 

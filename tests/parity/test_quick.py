@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="needs the extra `parity`: pip install -e .[parity]")
+pytest.importorskip("torch", reason='run `pip install -e ".[parity]"`')
 pytestmark = pytest.mark.parity
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = {"layouts": "steps.md"}  # named after the launch otherwise
