@@ -24,7 +24,8 @@ from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.paste import FaceMask, paste
-from tipim_jax.photos.protect import Models, protect_photos
+from tipim_jax.photos.protect import Models
+from tipim_jax.photos.saving import protect_photos
 from tipim_jax.photos.targets import Targets
 
 ENCODING = Encoding()
@@ -73,8 +74,8 @@ def _as_protect_does(
     models = Models(partial(find, yunet.load()), made, [])
     done = protect_photos(models, jobs, folder, ENCODING, pictures=False)
     for result in tqdm(done, desc=name.text, total=len(jobs), unit="photo", disable=None):
-        if result.error:
-            raise UserError(f"{name.text} of {result.source}: {result.error}; leave the photo out")
+        if problem := result.error or result.faceless:
+            raise UserError(f"{name.text} of {result.source}: {problem}; leave the photo out")
 
 
 def _pasted(run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Targets) -> None:

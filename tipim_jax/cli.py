@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import metadata
 from typing import NoReturn
@@ -16,7 +17,10 @@ DONE, FAILED = 0, 2  # exit codes: help, and errors of any command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code; errors are one line on stderr."""
+    """Runs the command and returns its exit code.
+
+    Errors of users are one line on stderr; what is wrong with the program keeps its traceback.
+    """
     try:
         return _run(_parser().parse_args(arguments))
     finally:
@@ -27,15 +31,26 @@ def _run(options: argparse.Namespace) -> int:
     _keep_compilations()
     try:
         return options.run(options)
-    except ValueError as error:
+    except UserError as error:
         say(str(error))
         return FAILED
     except OSError as error:
-        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        if error.filename is None:
+            return _fault()
+        say(f"{error.filename}: {error.strerror}")
         return FAILED
+    except Exception:
+        return _fault()
     except KeyboardInterrupt:
         say("interrupted; the photos written so far are complete")
         return 130
+
+
+def _fault() -> int:
+    # Python's own exit code of an exception, 1, means "different people" or "some photos" here.
+    traceback.print_exc()
+    say("this is a fault of the program and not of what you gave it; please report it as above")
+    return FAILED
 
 
 class _Parser(argparse.ArgumentParser):

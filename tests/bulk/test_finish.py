@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 
 from tests.bulk import world
 from tipim_jax.photos.folders import discover
-from tipim_jax.photos.protect import protect_photos
+from tipim_jax.photos.saving import protect_photos
 
 
 def test_bulk_and_protect_finish_alike(undisturbed, tmp_path):

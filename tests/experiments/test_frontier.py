@@ -21,6 +21,7 @@ from tipim_jax.photos.faces import find
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.presets import PRESETS
+from tipim_jax.photos.saving import protect_photos
 from tipim_jax.photos.targets import Targets
 
 TARGETS = Targets(("t",), {"sface": np.ones((1, 128), np.float32)})
@@ -62,7 +63,7 @@ def test_a_preset_leaves_the_bytes_of_tipim_protect(photos, masked, run_in, tmp_
     files = saved.protected(run_in(tmp_path / "run"), name, photos, ["x" * 64, "y" * 64], TARGETS)
     models = protect.Models(partial(find, yunet.load()), engine.build(), [])
     jobs = [Job(path, Path(path.name)) for path in photos.paths]
-    results = list(protect.protect_photos(models, jobs, tmp_path / "out"))
+    results = list(protect_photos(models, jobs, tmp_path / "out"))
     for file, result in zip(files, results, strict=True):
         assert file.read_bytes() == result.output.read_bytes()
     assert masked == [2, 2]

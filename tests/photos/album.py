@@ -19,11 +19,14 @@ BAD = {
     "bad/empty.jpg": r"is empty \(0 bytes\)$",
     "bad/half.jpg": r"is damaged or cut short",
     "bad/half.png": r"is damaged or cut short",
-    "bad/nobody.png": r": no face was found; nothing to protect$",
-    "bad/small.png": r": every face is too small; nothing to protect$",
     "bad/text.jpg": r"is not a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF photo, whatever its name$",
-    "bad/vast.png": r": no face was found; nothing to protect$",
     "bad/over.png": r"has 130 megapixels \(13000×10000\), more than the 120",
+}
+# name -> why there is nothing to protect
+FACELESS = {
+    "bad/nobody.png": "no face was found; nothing to protect",
+    "bad/small.png": "every face is too small; nothing to protect",
+    "bad/vast.png": "no face was found; nothing to protect",
 }
 
 

@@ -373,3 +373,29 @@ def test_the_installed_command(album, photo, two_targets, cache, tmp_path):
         "report.html",
         "report.json",
     ]
+
+
+# Faults of the program
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a shape"), TypeError("no array"), OSError("a device"), RuntimeError()]
+)
+def test_a_fault_of_the_program_keeps_its_traceback(tipim, monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(zoo, "available", fail)
+    code, out, err = tipim("models")
+    assert (code, out) == (2, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert f"{type(error).__name__}" in err
+    assert err.endswith("please report it as above\n")
+
+
+def test_a_file_that_the_system_refuses_is_one_line(tipim, monkeypatch):
+    def fail():
+        raise PermissionError(13, "Permission denied", "weights.bin")
+
+    monkeypatch.setattr(zoo, "available", fail)
+    refused(tipim("models"), r"^tipim: weights.bin: Permission denied$")

@@ -7,10 +7,11 @@ import pytest
 from tests.bulk import world
 from tipim_jax import attack, ensemble
 from tipim_jax.geometry import CANVAS_LANDMARKS
-from tipim_jax.photos import compilation, engine, presets, programs, protect
+from tipim_jax.photos import compilation, engine, presets, programs
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.protect import Models
+from tipim_jax.photos.saving import protect_photos
 
 OPEN = world.SETTINGS._replace(batch_size=None)
 TARGETS = np.eye(3, 12, dtype=np.float32)
@@ -147,7 +148,7 @@ def run(made, photos, out, **options):
     """Which photo got which bytes."""
     jobs = [Job(path, path.relative_to(path.parents[1])) for path in photos]
     models = Models(world.find, made, [])
-    for result in protect.protect_photos(models, jobs, out, pictures=False, **options):
+    for result in protect_photos(models, jobs, out, pictures=False, **options):
         assert not result.error, result.error
     return world.files(out)
 

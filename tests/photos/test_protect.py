@@ -46,9 +46,11 @@ def test_good_photos_are_done_and_bad_ones_told_in_one_line_each(album):
     for name, message in albums.BAD.items():
         (line,) = [line for line in lines if str(album.folder / name) in line]
         assert re.search(message, line), line
-    summary = f"{len(albums.GOOD) + len(lines)} photos, 10 faces; "
-    assert summary in out
-    assert f"{len(lines)} photos not done." in out
+    for name, reason in albums.FACELESS.items():
+        assert f"{name}: {reason}; nothing saved\n" in out
+    photos = len(albums.GOOD) + len(albums.FACELESS) + len(lines)
+    assert f"{photos} photos, 10 faces; " in out
+    assert f"3 photos without a face to protect; {len(lines)} photos not done." in out
     assert "Traceback" not in out + err
 
 
@@ -134,7 +136,7 @@ def test_report(album):
     assert set(report) == {
         *("schema", "settings", "surrogates", "versions", "timings", "summary", "photos")
     }
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["surrogates"] == ["sface"]
     assert report["settings"]["epsilon"] == EPSILON
     assert report["settings"]["steps"] == 2
@@ -144,7 +146,7 @@ def test_report(album):
     photos = {photo["source"]: photo for photo in report["photos"]}
     for name in albums.GOOD:
         photo = photos[str(album.folder / name)]
-        assert photo.keys() == {"source", "output", "error", "notes", "faces"}
+        assert photo.keys() == {"source", "output", "error", "faceless", "notes", "faces"}
         assert photo["output"] == str(album.protected / name)
         assert photo["error"] == ""
         for face in photo["faces"]:
@@ -161,6 +163,9 @@ def test_report(album):
         photo = photos[str(album.folder / name)]
         assert photo["output"] is None
         assert photo["error"]
+    for name, reason in albums.FACELESS.items():
+        photo = photos[str(album.folder / name)]
+        assert (photo["output"], photo["error"], photo["faceless"]) == (None, "", reason)
     (small,) = photos[str(album.folder / "bad/small.png")]["faces"]
     assert small["skipped"] == "smaller than 20 pixels"
     page = (album.protected / "report.html").read_text()

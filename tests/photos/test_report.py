@@ -9,6 +9,7 @@ import pytest
 
 from tipim_jax.photos.report import (
     face_pictures,
+    names,
     proof_table,
     report_html,
     report_json,
@@ -81,6 +82,23 @@ c.jpg: not done: c.jpg is empty (0 bytes)"""
     )
 
 
+def test_photos_of_one_name_are_told_apart(run):
+    photo = run.photos[0]
+    twins = [photo._replace(source=Path(place)) for place in ("a/p.jpg", "b/c/p.jpg")]
+    assert names(twins) == ["a/p.jpg", "b/c/p.jpg"]
+    assert names(twins[1:]) == ["p.jpg"]
+    assert names([]) == []
+    twin_run = run._replace(photos=tuple(twins))
+    lines = proof_table(twin_run).splitlines()
+    assert [line.split()[0] for line in lines if " sface " in line] == [
+        *["a/p.jpg"] * 2,
+        *["b/c/p.jpg"] * 2,
+    ]
+    page = report_html(twin_run)
+    assert "<h2>a/p.jpg</h2>" in page
+    assert "<h2>b/c/p.jpg</h2>" in page
+
+
 def test_summary_line(run):
     assert summary_line(run) == (
         "3 photos, 3 faces; 1 of 2 protected from every recogniser (sface 2, frfeat 1); mean PSNR "
@@ -94,13 +112,13 @@ def test_summary_line(run):
 
 def test_json_is_json_and_stable(run):
     report = json.loads(json.dumps(report_json(run), allow_nan=False))
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert set(report) == {
         "schema", "settings", "surrogates", "versions", "timings", "summary", "photos",
     }  # fmt: skip
     assert report["settings"] == {"epsilon": 6, "seed": 0, "gamma": None}
     photo = report["photos"][0]
-    assert set(photo) == {"source", "output", "error", "notes", "faces"}
+    assert set(photo) == {"source", "output", "error", "faceless", "notes", "faces"}
     assert photo["faces"][0] == {
         "box": [300.0, 200.0, 250.0, 300.0],
         "target": "virtual-3",

@@ -1,6 +1,7 @@
 """`tipim protect` and `tipim demo`: protect photos and prove it."""
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,9 @@ from tipim_jax.photos import engine, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.photos.folders import discover, prepare_output
-from tipim_jax.photos.pending import Attacked
-from tipim_jax.photos.protect import Models, protect_photos, versions
+from tipim_jax.photos.protect import Models, Progress, versions
 from tipim_jax.photos.results import PhotoResult, RunResult, Timings
+from tipim_jax.photos.saving import protect_photos
 
 DONE, PARTLY, FAILED = 0, 1, 2  # exit codes: every photo, some photos, none (or a usage error)
 
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     found = discover(photos, options.out, format=encoding.format, overwrite=options.overwrite)
     results = [PhotoResult(path, error=problem) for path, problem in found.problems]
     for result in results:
-        say(_named(result))
+        _tell(result)
     if not found.jobs:
         return FAILED
     surrogates = shared.surrogates_from(options)
@@ -72,21 +73,24 @@ def run(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     seconds = 0.0
     with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:
 
-        def count(batch: Attacked) -> None:
+        def count(progress: Progress) -> None:
             nonlocal seconds
-            seconds += batch.seconds
+            seconds = progress.seconds
 
         for result in protect_photos(
-            *(loaded, found.jobs, out, encoding),
+            loaded,
+            found.jobs,
+            out,
+            encoding,
             overwrite=options.overwrite,
             largest_only=options.largest_only,
-            attacked=count,
+            told=count,
         ):
             results.append(result)
             bar.update()
             if result.error:
                 bar.clear()
-                say(_named(result))
+                _tell(result)
     timings = Timings(time.perf_counter() - started, made.compile_seconds, seconds)
     run = RunResult(tuple(results), tuple(surrogates), made.settings._asdict(), versions(), timings)
     paths = report.write_report(run, out)
@@ -100,7 +104,9 @@ def run(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     return DONE if not failed else FAILED if failed == len(results) else PARTLY
 
 
-def _named(result: PhotoResult) -> str:
-    """The error of a photo, which must say which photo it speaks of."""
+def _tell(result: PhotoResult) -> None:
+    """Says what went wrong with a photo, and which photo that is."""
     name = str(result.source)
-    return result.error if name in result.error else f"{name}: {result.error}"
+    say(result.error if name in result.error else f"{name}: {result.error}")
+    if result.fault:
+        print(result.fault, end="", file=sys.stderr)

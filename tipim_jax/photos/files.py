@@ -1,6 +1,7 @@
 """Photos on the disk: read as they are, written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -11,6 +12,10 @@ import numpy as np
 from tipim_jax.photos.decode import MAX_PIXELS, decode
 from tipim_jax.photos.encode import QUALITY, encode
 from tipim_jax.photos.photo import Photo, PhotoError
+
+
+class DiskFull(PhotoError):
+    """There is no room for a file, nor for the ones after it."""
 
 
 def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Photo:
@@ -74,6 +79,7 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool = False) -> Non
     """Writes a file, and the folders above it, so that it never exists half-written.
 
     Raises:
+      DiskFull: the disk, or the user's share of it, is full.
       PhotoError: the file exists and `overwrite` is not set, or the disk refuses.
     """
     # The photo's own name may be as long as names can be.
@@ -92,4 +98,11 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool = False) -> Non
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise PhotoError(f"{path} cannot be written ({error.strerror or error})") from error
+        raise unwritten(path, error) from error
+
+
+def unwritten(path: Path, error: OSError) -> PhotoError:
+    """What the user is told of a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"{path} cannot be written: the disk is full; make room and run it again")
+    return PhotoError(f"{path} cannot be written ({error.strerror or error})")

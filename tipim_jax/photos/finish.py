@@ -30,11 +30,13 @@ class Finished(NamedTuple):
 
     Attributes:
       data: the file.
+      pixels: [H,W,3] uint8, what the file shows when it is read again.
       faces: what was measured on it, in the order found.
       notes: what else the user should know, one sentence each.
     """
 
     data: bytes
+    pixels: np.ndarray
     faces: tuple[FaceResult, ...]
     notes: tuple[str, ...]
 
@@ -71,7 +73,7 @@ def finish(
     if targets is not None:
         large = {i + 1: pending.faces[i] for i in pending.large_enough}
         told = (*told, *shown_by(targets, large, judges))
-    return Finished(data, faces, (*pending.photo.notes, *notes, *told))
+    return Finished(data, saved, faces, (*pending.photo.notes, *notes, *told))
 
 
 def apply_masks(pending: PendingPhoto, epsilon: float) -> np.ndarray:

@@ -1,24 +1,25 @@
 """The straight path: photo → faces → batches → masks → file → proof, for many photos in a stream."""
 
 import importlib.metadata
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
 from tipim_jax.photos.faces import Find
-from tipim_jax.photos.files import read_photo, write_atomically
-from tipim_jax.photos.finish import Encoding, finish, left_alone
-from tipim_jax.photos.folders import Job
-from tipim_jax.photos.pending import Attacked, PendingPhoto, detect, make_masks
-from tipim_jax.photos.photo import PhotoError
-from tipim_jax.photos.results import PhotoResult
+from tipim_jax.photos.finish import Encoding, Finished, finish, left_alone
+from tipim_jax.photos.pending import PendingPhoto, detect, make_masks
+from tipim_jax.photos.photo import Photo
+from tipim_jax.photos.results import FaceResult
 from tipim_jax.photos.targets import Targets
 from tipim_jax.photos.verify import Verifier
 
 PACKAGES = ("tipim-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Models(NamedTuple):
@@ -37,93 +38,170 @@ class Models(NamedTuple):
     targets: Targets | None = None
 
 
-def protect_photos(
+class Progress(NamedTuple):
+    """How far a stream is.
+
+    Attributes:
+      photos: that are finished, one way or another.
+      found: faces found so far that get a mask.
+      masked: of these, those whose mask is made.
+      seconds: that making masks took so far.
+    """
+
+    photos: int = 0
+    found: int = 0
+    masked: int = 0
+    seconds: float = 0.0
+
+
+class Outcome(NamedTuple, Generic[Key]):
+    """What became of a photo: exactly one of `finished`, `faceless` and `error` is set.
+
+    Attributes:
+      key: of the photo, as given.
+      finished: the protected photo.
+      faceless: why no face gets a mask; there is nothing to save then.
+      faces: of a photo that is `faceless`, those that were too small.
+      error: what went wrong; a `UserError` is something about the photo, all else a fault of the program.
+    """
+
+    key: Key
+    finished: Finished | None = None
+    faceless: str = ""
+    faces: tuple[FaceResult, ...] = ()
+    error: Exception | None = None
+
+
+@dataclass
+class _Waiting(Generic[Key]):
+    """A photo between its detection and its end; without `pending` it was not even read."""
+
+    key: Key
+    pending: PendingPhoto | None = None
+    error: Exception | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self.error is not None or (self.pending is not None and self.pending.masked)
+
+
+def protect_stream(
     models: Models,
-    jobs: Sequence[Job],
-    out: Path,
+    photos: Iterable[tuple[Key, Callable[[], Photo]]],
     encoding: Encoding = Encoding(),
     *,
-    overwrite: bool = False,
     largest_only: bool = False,
-    pictures: bool = True,
+    pictures: bool = False,
     asked: int | None = None,
-    attacked: Callable[[Attacked], None] = lambda _: None,
-) -> Iterator[PhotoResult]:
-    """Protects photos, faces of different photos together in full batches.
+    told: Callable[[Progress], None] = lambda _: None,
+) -> Iterator[Outcome[Key]]:
+    """Protects photos in memory, faces of different photos together in full batches.
 
-    A photo that cannot be done becomes a `PhotoResult` with an error; the others go on. Every face
-    draws from a key of its photo's pixels and the seed, so its mask does not depend on its neighbours
-    (unless γ > 0, which ties a batch together). The faces of very few photos are attacked one by one
-    (`Engine.alone`).
+    Whatever goes wrong with a photo becomes its outcome, and the others go on; where a batch fails, the
+    faces of each of its photos are tried apart. Every face draws from a key of its photo's pixels and
+    the seed, so its mask does not depend on its neighbours (unless γ > 0, which ties a batch together).
+    The faces of very few photos are attacked one by one (`Engine.alone`).
 
     Args:
       models: see `Models`.
-      jobs: what to read and where to write below `out`.
-      out: the output folder.
+      photos: a key of the caller's choice for each photo, and what gives the photo when its turn comes.
       encoding: of the files.
-      overwrite: replace files that exist.
       largest_only: protect the largest face of each photo only.
       pictures: put pictures of the faces in the results.
-      asked: how many photos were asked for, those done earlier among them; the jobs by default.
-      attacked: called after every batch.
+      asked: how many photos were asked for, those done earlier among them; very many by default. The bytes
+        depend on it where it is small.
+      told: called after every photo that is read, every batch, and every photo that is finished.
 
     Yields:
-      A result per job, as they are finished, in order.
+      An outcome per photo, as they are finished, in order.
     """
-    engine, photos = models.engine, len(jobs) if asked is None else asked
-    waiting: deque[tuple[Job, PendingPhoto] | PhotoResult] = deque()
-    queue: deque[tuple[PendingPhoto, int]] = deque()
+    engine, photos_asked = models.engine, sys.maxsize if asked is None else asked
+    waiting: deque[_Waiting[Key]] = deque()
+    queue: deque[tuple[_Waiting[Key], int]] = deque()
+    progress = Progress()
 
-    def attack(program: Program, faces: deque[tuple[PendingPhoto, int]]) -> None:
-        batch = [faces.popleft() for _ in range(min(program.faces, len(faces)))]
-        attacked(make_masks(engine, program, batch))
+    def tell(photos: int = 0, found: int = 0, masked: int = 0, seconds: float = 0.0) -> None:
+        nonlocal progress
+        progress = Progress(
+            progress.photos + photos,
+            progress.found + found,
+            progress.masked + masked,
+            progress.seconds + seconds,
+        )
+        told(progress)
 
-    def finished(flush: bool) -> Iterator[PhotoResult]:
+    def attack(program: Program, faces: Sequence[tuple[_Waiting[Key], int]]) -> None:
+        pairs = [(one.pending, i) for one, i in faces if one.pending is not None]
+        try:
+            made = make_masks(engine, program, pairs)
+        except Exception as error:
+            together = list({id(one): one for one, _ in faces}.values())
+            if len(together) == 1:
+                together[0].error = error
+                tell(masked=len(faces))
+            else:
+                for guilty in together:
+                    attack(program, [pair for pair in faces if pair[0] is guilty])
+        else:
+            tell(masked=len(faces), seconds=made.seconds)
+
+    def attack_next(program: Program, faces: deque[tuple[_Waiting[Key], int]]) -> None:
+        batch: list[tuple[_Waiting[Key], int]] = []
+        while faces and len(batch) < program.faces:
+            one, i = faces.popleft()
+            if one.error is None:
+                batch.append((one, i))
+            else:  # its other faces failed
+                tell(masked=1)
+        if batch:
+            attack(program, batch)
+
+    def finished(flush: bool) -> Iterator[Outcome[Key]]:
         while queue and (flush or len(queue) >= engine.capacity):
-            attack(engine.full(), queue)
-        while waiting:
-            first = waiting[0]
-            if not isinstance(first, PhotoResult):
-                job, pending = first
-                if not pending.masked:
-                    return
-                first = save(job, pending)
-            waiting.popleft()
-            yield first
+            attack_next(engine.full(), queue)
+        while waiting and waiting[0].settled:
+            outcome = _finished(models, waiting.popleft(), encoding, pictures)
+            tell(photos=1)
+            yield outcome
 
-    def save(job: Job, pending: PendingPhoto) -> PhotoResult:
-        if pending.faceless:
-            return PhotoResult(job.source, faces=left_alone(pending), error=pending.faceless)
-        path = out / job.output
+    for key, read in photos:
+        one = _Waiting(key)
+        waiting.append(one)
         try:
-            done = finish(
-                pending,
-                models.engine.settings.epsilon,
-                encoding,
-                models.find,
-                models.judges,
-                pictures=pictures,
-                targets=models.targets,
-            )
-            write_atomically(path, done.data, overwrite=overwrite)
-        except PhotoError as error:
-            return PhotoResult(job.source, error=str(error))
-        notes = (job.note, *done.notes) if job.note else done.notes
-        return PhotoResult(job.source, path, done.faces, notes=notes)
-
-    for job in jobs:
-        try:
-            pending = detect(models.find, read_photo(job.source), largest_only=largest_only)
-            faces = deque((pending, i) for i in pending.large_enough)
-            if engine.alone(len(faces), photos):
+            one.pending = detect(models.find, read(), largest_only=largest_only)
+        except Exception as error:
+            one.error = error
+        else:
+            faces = deque((one, i) for i in one.pending.large_enough)
+            tell(found=len(faces))
+            if engine.alone(len(faces), photos_asked):
                 while faces:
-                    attack(engine.single(), faces)
+                    attack_next(engine.single(), faces)
             queue.extend(faces)
-            waiting.append((job, pending))
-        except PhotoError as error:
-            waiting.append(PhotoResult(job.source, error=str(error)))
         yield from finished(flush=False)
     yield from finished(flush=True)
+
+
+def _finished(
+    models: Models, one: _Waiting[Key], encoding: Encoding, pictures: bool
+) -> Outcome[Key]:
+    if one.error is not None or one.pending is None:
+        return Outcome(one.key, error=one.error)
+    if one.pending.faceless:
+        return Outcome(one.key, faceless=one.pending.faceless, faces=left_alone(one.pending))
+    try:
+        done = finish(
+            one.pending,
+            models.engine.settings.epsilon,
+            encoding,
+            models.find,
+            models.judges,
+            pictures=pictures,
+            targets=models.targets,
+        )
+    except Exception as error:
+        return Outcome(one.key, error=error)
+    return Outcome(one.key, finished=done)
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from PIL import Image
 
 from tipim_jax.errors import printable
 from tipim_jax.photos.files import write_atomically
-from tipim_jax.photos.results import FaceResult, Pictures, RunResult, summarise
+from tipim_jax.photos.results import FaceResult, PhotoResult, Pictures, RunResult, summarise
 
 # Raised when a field of report.json changes its meaning or goes; new fields leave it as it is.
-SCHEMA = 1
+SCHEMA = 2
 _PICTURE_SIZE = 320
 _GAIN = 8
 
@@ -28,10 +29,11 @@ def proof_table(run: RunResult) -> str:
         ("photo", "face", "recogniser", "before", "after", "threshold", "protected", "PSNR", "SSIM")
     ]
     remarks = []
-    for photo in run.photos:
-        name = printable(photo.source.name)
+    for photo, name in zip(run.photos, names(run.photos), strict=True):
         if photo.error:
             remarks.append(f"{name}: not done: {printable(photo.error)}")
+        if photo.faceless:
+            remarks.append(f"{name}: {photo.faceless}; nothing saved")
         remarks += [f"{name}: {printable(note)}" for note in photo.notes]
         for number, face in enumerate(photo.faces, 1):
             if face.skipped:
@@ -47,6 +49,16 @@ def proof_table(run: RunResult) -> str:
     if len(rows) > 1:
         lines.append("before, after: cosine to the original face. * the mask was made on it.")
     return "\n".join(lines + remarks)
+
+
+def names(photos: Sequence[PhotoResult]) -> list[str]:
+    """What each photo is called: its path from the folder that holds all of them, for the terminal."""
+    paths = [os.path.abspath(photo.source) for photo in photos]
+    try:
+        above = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # on several drives, or no photo at all
+        return [printable(path) for path in paths]
+    return [printable(os.path.relpath(path, above)) for path in paths]
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
@@ -79,6 +91,8 @@ def summary_line(run: RunResult) -> str:
         )
     if s.skipped:
         parts.append(f"{_count(s.skipped, 'face')} left alone")
+    if s.faceless:
+        parts.append(f"{_count(s.faceless, 'photo')} without a face to protect")
     if s.failed:
         parts.append(f"{_count(s.failed, 'photo')} not done")
     return "; ".join(parts) + "."
@@ -110,7 +124,7 @@ def report_json(run: RunResult) -> dict[str, Any]:
       schema: int; settings, versions: objects; surrogates: [name]
       timings: {total, compile, attack} in seconds
       summary: the fields of `results.Summary`
-      photos: [{source, output or null, error, notes: [text],
+      photos: [{source, output or null, error, faceless, notes: [text],
                 faces: [{box: [left, top, width, height], target, skipped, protected,
                          psnr in dB or null for no change, ssim,
                          recognisers: {name: {before, after, threshold, protected, surrogate}}}]}]
@@ -130,6 +144,7 @@ def report_json(run: RunResult) -> dict[str, Any]:
                     "source": str(photo.source),
                     "output": None if photo.output is None else str(photo.output),
                     "error": photo.error,
+                    "faceless": photo.faceless,
                     "notes": list(photo.notes),
                     "faces": [_face_json(face, run.surrogates) for face in photo.faces],
                 }
@@ -196,12 +211,14 @@ def png(pixels: np.ndarray) -> bytes:
 def report_html(run: RunResult) -> str:
     """The run as one HTML page that loads nothing from anywhere."""
     body = []
-    for photo in run.photos:
-        body.append(f"<h2>{_text(photo.source.name)}</h2>")
+    for photo, name in zip(run.photos, names(run.photos), strict=True):
+        body.append(f"<h2>{_text(name)}</h2>")
         if photo.output is not None:
             body.append(f"<p>saved as {_text(photo.output)}</p>")
         if photo.error:
             body.append(f"<p class=no>not done: {_text(photo.error)}</p>")
+        if photo.faceless:
+            body.append(f"<p>{_text(photo.faceless)}; nothing saved</p>")
         body += [f"<p>{_text(note)}</p>" for note in photo.notes]
         for number, face in enumerate(photo.faces, 1):
             body.append(_face_html(number, face, run.surrogates))

@@ -68,6 +68,8 @@ class PhotoResult(NamedTuple):
       faces: in the order found.
       error: why the photo was not done; empty if it was.
       notes: what else the user should know.
+      faceless: why there is nothing to protect, which is no error, and nothing was saved; empty otherwise.
+      fault: traceback of an error that is the program's and not the photo's.
     """
 
     source: Path
@@ -75,6 +77,8 @@ class PhotoResult(NamedTuple):
     faces: tuple[FaceResult, ...] = ()
     error: str = ""
     notes: tuple[str, ...] = ()
+    faceless: str = ""
+    fault: str = ""
 
 
 class Timings(NamedTuple):
@@ -107,7 +111,7 @@ class Summary(NamedTuple):
     """Counts of a run.
 
     Attributes:
-      photos, failed: all photos, and those not done.
+      photos, failed, faceless: all photos, those not done, and those without a face to protect.
       faces, skipped, protected: all faces, those left alone, those no recogniser knows any more.
       recognisers: how many faces each recogniser no longer knows.
       psnr, ssim: means over the faces that were changed; NaN if none was.
@@ -116,6 +120,7 @@ class Summary(NamedTuple):
 
     photos: int
     failed: int
+    faceless: int
     faces: int
     skipped: int
     protected: int
@@ -134,6 +139,7 @@ def summarise(run: RunResult) -> Summary:
     return Summary(
         photos=len(run.photos),
         failed=sum(bool(photo.error) for photo in run.photos),
+        faceless=sum(bool(photo.faceless) for photo in run.photos),
         faces=len(faces),
         skipped=len(faces) - len(treated),
         protected=sum(face.protected for face in treated),
