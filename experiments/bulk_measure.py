@@ -28,10 +28,11 @@ from PIL import Image
 from experiments import entry, results
 from ports import yunet, zoo
 from tipim_jax import attack, ensemble, search, updates
-from tipim_jax.bulk import pipeline, progress, record, rows, sinks, sources, storage
-from tipim_jax.bulk.ledger import Results
-from tipim_jax.bulk.pipeline import Threads, Worker
+from tipim_jax.bulk import job, pipeline, sources, storage
+from tipim_jax.bulk.job import BulkOptions, RunOptions
+from tipim_jax.bulk.pipeline import Worker
 from tipim_jax.bulk.shards import Assignment, Shards
+from tipim_jax.errors import UserError
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
@@ -39,6 +40,7 @@ from tipim_jax.photos.compilation import Dials
 from tipim_jax.photos.faces import Face, Find, align
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.finish import Encoding
+from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.pending import detect, make_masks
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models
@@ -65,32 +67,26 @@ def load(surrogates: Sequence[str], settings: Settings, find: Find) -> Models:
 
 def worker(made: Models, photos: Path, folder: Path) -> Worker:
     """All of a job, from `photos` to `folder / "out"`."""
-    out = storage.folder_at(folder.absolute() / "out")
-    if not storage.exists(out, sources.LIST):
-        inputs = storage.folder_at(photos.absolute())
-        sources.freeze(out, sources.list_photos(inputs), None)
-    source = sources.open_list(out, storage.folder_at(photos.absolute()))
-    used = made.engine
-    models = record.fingerprints(used.surrogates, used.params)
-    results = Results(
-        assignment=Assignment(Shards(source.photos, 32), 0, 1),
-        out=out,
-        sink=sinks.to_folder(out),
-        constants=rows.Constants(used.settings.epsilon, used.settings.seed, models),
-        checkpoints=progress.folder(str(folder), 0, 1),
-    )
-    return Worker(
-        models=made,
-        source=source,
-        results=results,
+    options = BulkOptions(
+        input=str(photos.absolute()),
+        out=storage.folder_at(folder.absolute() / "out"),
+        workdir=str(folder),
+        settings=made.engine.settings,
+        surrogates=list(made.engine.surrogates),
+        judges=[judge.name for judge in made.judges],
         encoding=Encoding(),
-        threads=Threads(in_flight=4 * used.capacity),
     )
+    if not storage.exists(options.out, sources.LIST):
+        found = sources.list_folder(storage.folder_at(options.input))
+        sources.freeze(options.out, found.photos, None)
+    source = job.open_source(options)
+    assignment = Assignment(Shards(source.photos, 32), 0, 1)
+    return job.make_worker(options, RunOptions(report_seconds=10.0), made, source, assignment)
 
 
 def throughput(made: Models, photos: Path, workdir: Path, rounds: int) -> list[dict[str, Any]]:
     """Faces/s of the attack alone on aligned faces and of the pipeline from files to files, in turns."""
-    pending = [detect(made.find, read_photo(path)) for path in sorted(photos.rglob("*.*"))]
+    pending = [detect(made.find, read_photo(path)) for path in sorted(photos_below(photos))]
     faces = [(photo, i) for photo in pending for i in photo.large_enough]
     size = made.engine.capacity
     batches = [faces[i : i + size] for i in range(0, len(faces), size)]
@@ -274,8 +270,8 @@ def main(_: list[str]) -> None:
     photos = workdir / "in"
     folder = str(demo.demo_photos()[0].parent) if quick else _DATA_DIR.value
     if folder is None:
-        raise ValueError("--data_dir is needed; or try --quick")
-    copy_photos(Path(folder), photos)
+        raise UserError("--data_dir is needed; or try --quick")
+    copy_photos(Path(folder), photos, 3 if quick else _NUM_PHOTOS.value)
     made = load(surrogates, settings, partial(find_faces.find, yunet.load()))
     table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
     print(results.save(workdir, "throughput", table, machine=results.machine()))
@@ -288,13 +284,13 @@ def main(_: list[str]) -> None:
     print(f"bulk reaches {share:.3f} of the attack alone")
 
 
-def copy_photos(folder: Path, into: Path) -> None:
-    """Evenly spaced photos of a tree."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
-    into.mkdir(parents=True, exist_ok=True)
-    count = min(3 if _QUICK.value else _NUM_PHOTOS.value, len(found))
-    for i in np.linspace(0, len(found) - 1, count).astype(int):
-        shutil.copy(found[i], into / found[i].name)
+def copy_photos(folder: Path, into: Path, count: int) -> None:
+    """Copies up to `count` evenly spaced photos of a tree to the same places in another."""
+    found = sorted(photos_below(folder, leaving=into))
+    for i in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int):
+        path = into / found[i].relative_to(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found[i], path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import NoReturn
 
 from ports import store
-from tipim_jax.commands import check, models, protect, targets, verify
+from tipim_jax.commands import bulk, check, models, protect, targets, verify
 from tipim_jax.commands.progress import close, say, show
 from tipim_jax.errors import UserError
 from tipim_jax.photos import programs
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.set_defaults(run=bare)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for command in (protect, verify, check, models, targets):
+    for command in (protect, verify, check, bulk, models, targets):
         command.add(commands)
     return parser
 

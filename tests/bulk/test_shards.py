@@ -1,6 +1,9 @@
 """Shards partition the photos, whoever does them; a source names and reads every photo once."""
 
 import csv
+import errno
+import io
+import os
 import time
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from tests import events
 from tests.bulk import world
 from tipim_jax.bulk import record, retry, shards, sources, storage, telemetry
 from tipim_jax.bulk.rows import Counts
+from tipim_jax.errors import UserError
+from tipim_jax.photos.folders import output_names
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 7, 40])
@@ -31,7 +36,7 @@ def test_processes_partition_the_photos(photos, processes):
 def test_row_files_of_another_cut_are_refused(tmp_path):
     here = storage.folder_at(tmp_path)
     storage.write(here, shards.row_file(shards.Shards(20, 4), 0), b"")
-    with pytest.raises(ValueError, match="belongs to another job"):
+    with pytest.raises(UserError, match="belongs to another job"):
         shards.find_committed(here, shards.Shards(20, 5))
 
 
@@ -53,7 +58,8 @@ def test_a_list_reads_across_its_row_groups(tmp_path, monkeypatch):
     ("paths", "format", "problem"),
     [
         (["a.jpg", "a.jpg"], None, "named twice"),
-        (["a.jpg", "a.jpg.png"], "png", "named twice or would overwrite"),
+        (["a.jpg", "b/./../a.jpg"], None, "not below"),
+        (["a.jpg", "./a.jpg"], None, "named twice"),
         (["/etc/a.jpg"], None, "not below"),
         (["b/../../a.jpg"], None, "not below"),
         (["gs://other/a.jpg"], None, "not below"),
@@ -61,20 +67,100 @@ def test_a_list_reads_across_its_row_groups(tmp_path, monkeypatch):
     ],
 )
 def test_bad_lists(tmp_path, paths, format, problem):
-    with pytest.raises(ValueError, match=problem):
+    with pytest.raises(UserError, match=problem):
         sources.freeze(storage.folder_at(tmp_path), paths, format)
 
 
 def test_manifests(tmp_path):
-    paths = ["b/1.jpg", "a/2.png"]
+    paths = ["b/1.jpg", "ä/2.png"]
     pq.write_table(pa.table({"photo": paths, "size": [1, 2]}), tmp_path / "list.parquet")
-    with (tmp_path / "list.csv").open("w", newline="") as file:
+    with (tmp_path / "list.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["size", "photo"], [1, paths[0]], [2, paths[1]]])
-    (tmp_path / "bare.csv").write_text("\n".join(paths))
-    for name in ("list.parquet", "list.csv", "bare.csv"):
-        assert sources.read_manifest((tmp_path / name).read_bytes(), name) == paths
-    with pytest.raises(ValueError, match="no column 'photo'"):
-        sources.read_manifest(b"a,b\n1,2\n", "other.csv")
+    text = "photo\n" + "\n".join(paths)
+    (tmp_path / "marked.csv").write_text(text, encoding="utf-8-sig")
+    (tmp_path / "bare.csv").write_text("\n".join(paths), encoding="utf-8")
+    (tmp_path / "bare_marked.csv").write_text("\n".join(paths), encoding="utf-8-sig")
+    for file in tmp_path.iterdir():
+        assert sources.read_manifest(file.read_bytes(), file.name) == paths, file.name
+    assert sources.read_manifest(b"", "empty.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.csv", b"path\nb/1.jpg\n", "a.csv has the columns 'path'; name the one .* 'photo'"),
+        ("a.csv", b"\xef\xbb\xbfpath\nb/1.jpg\n", "has the columns 'path';"),
+        ("a.csv", b"id,path\n1,b/1.jpg\n", "has the columns 'id', 'path';"),
+        ("a.csv", b"photo,photo\n1.jpg,2.jpg\n", "has the columns 'photo', 'photo';"),
+        ("a.csv", b"size,photo\n1,b/1.jpg\n2\n", "row 2 of a.csv has no path"),
+        ("a.csv", b"photo\nb/\xe4.jpg\n", "cannot be read as a list of photos"),
+        ("a.parquet", b"PAR1", "cannot be read as a list of photos"),
+        ("a.parquet", {"path": ["1.jpg"], "size": [1]}, "has the columns 'path', 'size';"),
+        ("a.parquet", {"photo": ["1.jpg", None]}, "row 2 of a.parquet has no path"),
+        ("a.parquet", {"photo": [1, 2]}, "row 1 of a.parquet has no path"),
+    ],
+)
+def test_manifests_that_name_no_photos(name, content, problem):
+    if isinstance(content, dict):
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(content), buffer)
+        content = buffer.getvalue()
+    with pytest.raises(UserError, match=problem):
+        sources.read_manifest(content, name)
+
+
+def test_no_two_photos_have_one_output(tmp_path):
+    """The rule for names is that of `tipim protect`."""
+    here = storage.folder_at(tmp_path)
+    photos = ["a", "a.jpg", "A.JPG", "b.heic", "b.jpg", "b.png", "c/a.jpg", ".//c/b.gif"]
+    for format in (None, "png"):
+        (tmp_path / "work.parquet").unlink(missing_ok=True)
+        sources.freeze(here, photos, format)
+        source = sources.open_list(here, here)
+        outputs = [source.output(number, ".ignored") for number in range(source.photos)]
+        assert outputs == output_names([*photos[:-1], "c/b.gif"], format)
+        assert len({output.casefold() for output in outputs}) == len(photos)
+        assert [source.name(number) for number in range(source.photos)] == photos
+
+
+def test_files_that_are_no_photos_are_named(tmp_path):
+    for name in ("a.jpg", "a.CR2", "b/film.mp4", "b/.hidden.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "in" / "b")
+    (tmp_path / "in" / "nowhere.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    odd = os.fsdecode(b"\xe4.jpg")
+    (tmp_path / "in" / odd).write_bytes(b"")
+    found = sources.list_folder(storage.folder_at(tmp_path / "in"))
+    assert found.photos == ["a.jpg", "nowhere.jpg"]
+    assert [name for name, _ in found.others] == ["a.CR2", "b/film.mp4", "linked", odd]
+    here = storage.folder_at(tmp_path / "out")
+    assert sources.count_others(here) == 0
+    sources.freeze(here, found.photos, None, found.others)
+    assert sources.count_others(here) == 4
+    text = (tmp_path / "out" / "not_protected.csv").read_text(encoding="utf-8")
+    rows = list(csv.reader(io.StringIO(text)))
+    assert rows[0] == ["file", "reason"]
+    assert rows[1][0] == "a.CR2"
+    assert rows[1][1].startswith("its suffix is none of JPEG, PNG")
+    assert rows[4] == [r"\udce4.jpg", "its name is not UTF-8; rename it"]
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"nowhere does not exist"):
+        sources.list_folder(storage.folder_at(tmp_path / "nowhere"))
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.jpg").write_bytes(b"")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"locked cannot be read \(Permission denied\)"):
+        sources.list_folder(storage.folder_at(tmp_path))
 
 
 def test_any_place_of_fsspec(tmp_path):
@@ -90,7 +176,7 @@ def test_any_place_of_fsspec(tmp_path):
         storage.write(here, "notes.txt", b"")
         assert storage.read(here, "a/b.jpg") == b"two"
         assert storage.read(here, "c.PNG", 2) == b"thr"
-        assert sources.list_photos(here) == ["a/b.jpg", "c.PNG"]
+        assert sources.list_folder(here).photos == ["a/b.jpg", "c.PNG"]
         assert storage.list_names(here, "a") == ["b.jpg"]
         assert storage.list_names(here, "nowhere") == []
         assert not staged.exists()
@@ -130,6 +216,25 @@ def test_array_record_in_and_out(undisturbed, tmp_path):
             assert whole[int(position)] == undisturbed.output[name]
 
 
+def test_records_of_equal_file_names_have_outputs_of_their_own(tmp_path):
+    for part in ("a", "b"):
+        (tmp_path / part).mkdir()
+        file = tmp_path / part / "x.array_record"
+        writer = array_record_module.ArrayRecordWriter(str(file), "group_size:1")
+        writer.write(part.encode())
+        writer.close()
+    pattern = f"{tmp_path}/a/x.array_record,{tmp_path}/*/x.array_record"
+    files = sources.match_files(pattern)
+    assert files == [f"{tmp_path}/{part}/x.array_record" for part in ("a", "b")]
+    source = sources.open_array_records(files)
+    assert source.name(0) == "x.array_record/00000000"
+    assert source.name(1) == "x-2.array_record/00000000"
+    assert source.output(1, ".png") == "x-2.array_record/00000000.png"
+    assert [source.read(number) for number in (0, 1)] == [b"a", b"b"]
+    with pytest.raises(UserError, match="matches no file"):
+        sources.match_files(f"{tmp_path}/y*.array_record")
+
+
 def test_a_prepared_data_set_gives_the_bytes_of_its_files(undisturbed, tmp_path):
     packed = identity_folder.pack(undisturbed.photos, tmp_path)
     source = sources.open_data_set(str(packed), "")
@@ -143,7 +248,7 @@ def test_a_job_is_the_same_job(tmp_path):
     here = storage.folder_at(tmp_path)
     record.write(here, {"seed": 0, "format": None})
     record.write(here, {"seed": 0, "format": None})
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(UserError, match="another seed"):
         record.write(here, {"seed": 1, "format": None})
 
 
@@ -185,12 +290,12 @@ def test_clocks_count_threads_that_overlap_once():
 def test_figures_and_costs(tmp_path):
     now = iter([0.0, 100.0])
     meter = telemetry.Meter(1000, Counts(photos=200), now=lambda: next(now))
-    meter.add(Counts(50, 40, 5, 5, 60))
+    meter.add(Counts(50, 40, 5, 5, faces=70, masked_faces=60, protected_faces=50))
     figures = meter.figures()
     assert figures["photos_per_second"] == 0.5
     assert figures["eta_seconds"] == 1500
     assert telemetry.format_line(figures).startswith(
-        "250/1000 photos, 0.50 photos/s, 0.60 faces/s, 5 qua"
+        "250/1000 photos, 0.50 photos/s, 0.60 faces/s, 50 of 70 faces protected, 5 quarantined"
     )
     for process in range(2):
         telemetry.append_figures(telemetry.metrics_file(str(tmp_path), process, 2), figures)
@@ -199,6 +304,20 @@ def test_figures_and_costs(tmp_path):
     assert both["photos_per_second"] == 1.0
     # two machines at 3.6 an hour, 100 s each, for 100 photos
     assert both["cost_per_million_photos"] == pytest.approx(2 * 0.1 / 100 * 1e6)
+
+
+def test_a_line_that_is_half_written_is_not_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert telemetry.last_figures(path) is None
+    path.write_text('{"photos": ')
+    assert telemetry.last_figures(path) is None
+    assert telemetry.combine_runs([path], 1.0)["processes"] == 0
+    telemetry.append_figures(path, {"photos": 1})  # by a process that goes on after one was killed
+    telemetry.append_figures(path, {"photos": 2})
+    with path.open("a") as file:
+        file.write('{"photos": 3, "sec')
+    assert telemetry.last_figures(path)["photos"] == 2
+    assert len(path.read_text().splitlines()) == 4
 
 
 def test_figures_are_scalars_over_the_photos_done(tmp_path):

@@ -20,10 +20,8 @@ import numpy as np
 from PIL import Image
 
 from tipim_jax import attack, search, updates
-from tipim_jax.bulk import pipeline, progress, record, shards, sinks, sources, storage
-from tipim_jax.bulk.ledger import Results
+from tipim_jax.bulk import job, pipeline, shards, sinks, sources, storage
 from tipim_jax.bulk.pipeline import Threads, Worker
-from tipim_jax.bulk.rows import Constants
 from tipim_jax.bulk.telemetry import Meter
 from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import engine, verify
@@ -120,7 +118,8 @@ def begin(inputs: Path, out: Path) -> None:
     here = storage.folder_at(out)
     storage.clear_staging(here)
     if not storage.exists(here, sources.LIST):
-        sources.freeze(here, sources.list_photos(storage.folder_at(inputs)), None)
+        found = sources.list_folder(storage.folder_at(inputs))
+        sources.freeze(here, found.photos, None, found.others)
 
 
 def worker(
@@ -141,18 +140,18 @@ def worker(
     here = storage.folder_at(out)
     source = sources.open_list(here, storage.folder_at(inputs))
     made = models(devices, judged)
-    results = Results(
-        assignment=shards.Assignment(shards.Shards(source.photos, shard_size), process, processes),
+    options = job.BulkOptions(
+        input=str(inputs),
         out=here,
-        sink=(sinks.to_array_records if array_record else sinks.to_folder)(here),
-        constants=Constants(
-            SETTINGS.epsilon,
-            SETTINGS.seed,
-            record.fingerprints(made.engine.surrogates, made.engine.params),
-        ),
-        checkpoints=progress.folder(str(workdir), process, processes),
-        retry_wait=0.01,
+        workdir=str(workdir),
+        settings=SETTINGS,
+        surrogates=["small"],
+        judges=["small"] if judged else [],
+        encoding=Encoding(),
+        sink="array_record" if array_record else "folder",
     )
+    part = shards.Assignment(shards.Shards(source.photos, shard_size), process, processes)
+    results = job.make_results(options, made, part)._replace(retry_wait=0.01)
     return Worker(
         models=made,
         source=source,

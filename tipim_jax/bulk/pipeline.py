@@ -21,11 +21,11 @@ from tipim_jax.bulk import rows
 from tipim_jax.bulk.ledger import Ledger, Results
 from tipim_jax.bulk.rows import NO_FACE, QUARANTINED
 from tipim_jax.bulk.shards import Assignment
-from tipim_jax.bulk.sources import Source, output_name
+from tipim_jax.bulk.sources import Source
 from tipim_jax.bulk.telemetry import Meter
 from tipim_jax.photos.decode import decode
 from tipim_jax.photos.finish import Encoding, finish
-from tipim_jax.photos.formats import FORMATS, is_photo
+from tipim_jax.photos.formats import FORMATS, format_named
 from tipim_jax.photos.pending import PendingPhoto, detect, make_masks
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.protect import Models
@@ -216,9 +216,9 @@ class _Run:
         else:
             if not pending.faceless:
                 return Prepared(number, name, pending, None)
-            row = rows.unprotected_row(name, NO_FACE, pending.faceless, len(pending.faces))
+            row = rows.unsaved_row(name, NO_FACE, pending.faceless, len(pending.faces))
             return Prepared(number, name, None, row)
-        return Prepared(number, name, None, rows.unprotected_row(name, QUARANTINED, reason))
+        return Prepared(number, name, None, rows.unsaved_row(name, QUARANTINED, reason))
 
     # Packing and the devices
 
@@ -308,14 +308,14 @@ class _Run:
         except Exception as error:
             self._quarantine(item, _log_fault(item.number, item.name, error))
             return
-        output = output_name(item.name, worker.encoding.format)
-        if not is_photo(output):
-            output += FORMATS[pending.photo.format].suffixes[0]  # a record has no name of its own
+        format = worker.encoding.format
+        saved_as = FORMATS[format_named(format) if format else pending.photo.format]
+        output = worker.source.output(item.number, saved_as.suffixes[0])
         staged = self.ledger.stage(item.number, output, done.data)
         self._settle(item.number, rows.saved_row(item.name, output, done.faces), staged)
 
     def _quarantine(self, item: Prepared, reason: str) -> None:
-        self._settle(item.number, rows.unprotected_row(item.name, QUARANTINED, reason))
+        self._settle(item.number, rows.unsaved_row(item.name, QUARANTINED, reason))
 
     def _settle(self, number: int, row: dict[str, Any], staged: Any = None) -> None:
         if row["status"] == QUARANTINED:

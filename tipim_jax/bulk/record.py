@@ -10,6 +10,7 @@ import numpy as np
 
 from tipim_jax.bulk import storage
 from tipim_jax.bulk.storage import Folder
+from tipim_jax.errors import UserError
 
 FILE = "job.json"
 
@@ -18,7 +19,7 @@ def write(out: Folder, config: dict[str, Any]) -> None:
     """Keeps the config of a new job.
 
     Raises:
-      ValueError: as `check`, where a job was begun before.
+      UserError: as `check`, where a job was begun before.
     """
     if storage.exists(out, FILE):
         check(out, config)
@@ -30,13 +31,13 @@ def check(out: Folder, config: dict[str, Any]) -> None:
     """Makes sure that a config is the job's, since results of two would be mixed otherwise.
 
     Raises:
-      ValueError: it is not, or there is none.
+      UserError: it is not, or there is none.
     """
     kept = json.loads(storage.read(out, FILE))
     here = json.loads(_text(config))
     changed = sorted(key for key in kept.keys() | here.keys() if kept.get(key) != here.get(key))
     if changed:
-        raise ValueError(
+        raise UserError(
             f"{out.root} holds the results of a job with another {', '.join(changed)} "
             f"({FILE} has them); ask for the same, or choose another --out"
         )

@@ -6,6 +6,7 @@ import numpy as np
 
 from tipim_jax.bulk import storage
 from tipim_jax.bulk.storage import Folder
+from tipim_jax.errors import UserError
 
 ROWS = "rows"  # the folder of the row files
 
@@ -70,12 +71,12 @@ def find_committed(out: Folder, shards: Shards) -> np.ndarray:
     """[total] bool: which shards are done, by the row files that are there.
 
     Raises:
-      ValueError: there are row files of another cut.
+      UserError: there are row files of another cut.
     """
     done = np.zeros(shards.total, bool)
     known = {row_file(shards, s).rsplit("/", 1)[-1]: s for s in range(shards.total)}
     for name in storage.list_names(out, ROWS):
         if name not in known:
-            raise ValueError(f"{ROWS}/{name} belongs to another job; choose another output folder")
+            raise UserError(f"{ROWS}/{name} belongs to another job; choose another --out")
         done[known[name]] = True
     return done

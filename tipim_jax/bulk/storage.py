@@ -36,6 +36,19 @@ def folder_at(url: str | os.PathLike[str]) -> Folder:
     return Folder(fs, root.rstrip("/"))
 
 
+def real_path(folder: Folder) -> str:
+    """The folder's path without links."""
+    return os.path.realpath(folder.root) if folder.local else folder.root
+
+
+def is_within(inner: Folder, outer: Folder) -> bool:
+    """Whether a folder or file is `outer` itself or lies below it."""
+    if inner.fs != outer.fs:
+        return False
+    path, above = real_path(inner), real_path(outer)
+    return path == above or path.startswith(above.rstrip("/") + "/")
+
+
 def exists(folder: Folder, name: str) -> bool:
     return folder.fs.exists(folder.at(name))
 
@@ -64,8 +77,14 @@ def _listed(folder: Folder, below: str) -> list[str]:
 
 
 def list_files(folder: Folder) -> Iterator[str]:
-    """The files of a folder and below it, relative to it, hidden ones aside, in no fixed order."""
-    for path, folders, files in folder.fs.walk(folder.root):
+    """The files of a folder and below it, relative to it, hidden ones aside, in no fixed order.
+
+    Links to folders are not followed, and are files here.
+
+    Raises:
+      OSError: a folder is missing or cannot be read.
+    """
+    for path, folders, files in folder.fs.walk(folder.root, on_error="raise"):
         for hidden in [name for name in folders if name.startswith(".")]:
             if isinstance(folders, dict):
                 del folders[hidden]

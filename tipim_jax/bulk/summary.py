@@ -46,6 +46,21 @@ def write_summary(out: Folder, shards: Shards, run: dict[str, Any]) -> Counts | 
     return counts
 
 
+def sentence(counts: Counts) -> str:
+    """What became of photos and faces, in words."""
+    parts = [
+        f"{counts.saved} of {counts.photos} photos saved",
+        f"{counts.protected_faces} of {counts.faces} faces protected",
+    ]
+    if small := counts.faces - counts.masked_faces:
+        parts.append(f"{small} faces too small for a mask")
+    if counts.no_face:
+        parts.append(f"{counts.no_face} photos without a face")
+    if counts.quarantined:
+        parts.append(f"{counts.quarantined} photos quarantined")
+    return ", ".join(parts)
+
+
 def quarantine_file(workdir: str, process: int, processes: int) -> Path:
     """The list of the photos that one process has quarantined, whether their shards are done or not."""
     return Path(workdir) / f"quarantine-{process}-of-{processes}.csv"
@@ -59,7 +74,7 @@ def log_quarantined(path: Path, photo: str, reason: str) -> None:
 
 
 def _tables(out: Folder, shards: Shards) -> Iterator[list[dict[str, Any]]]:
-    columns = ["photo", "status", "reason", "protected_faces"]
+    columns = ["photo", "status", "reason", *rows.FACES]
     for shard in range(shards.total):
         data = storage.read(out, row_file(shards, shard))
         yield pq.read_table(io.BytesIO(data), columns=columns).to_pylist()

@@ -4,6 +4,7 @@ Lines hold figures alone: no photo's name, path or content.
 """
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -95,7 +96,7 @@ class Meter:
             **{name: value for name, value in counts._asdict().items()},
             "retries": self._retries,
             "photos_per_second": rate,
-            "faces_per_second": counts.faces / seconds if seconds else 0.0,
+            "faces_per_second": counts.masked_faces / seconds if seconds else 0.0,
             "eta_seconds": left / rate if rate else -1.0,
             **spent,
             "device_busy": spent["device_seconds"] / seconds if seconds else 0.0,
@@ -112,7 +113,8 @@ def format_line(figures: dict[str, Any]) -> str:
     eta = f"{f['eta_seconds'] / 3600:.1f} h" if f["eta_seconds"] >= 0 else "?"
     return (
         f"{done}/{f['photos_total']} photos, {f['photos_per_second']:.2f} photos/s, "
-        f"{f['faces_per_second']:.2f} faces/s, {f['quarantined']} quarantined, "
+        f"{f['faces_per_second']:.2f} faces/s, "
+        f"{f['protected_faces']} of {f['faces']} faces protected, {f['quarantined']} quarantined, "
         f"devices busy {f['device_busy']:.0%}, ETA {eta}"
     )
 
@@ -125,8 +127,25 @@ def metrics_file(workdir: str, process: int, processes: int) -> Path:
 def append_figures(path: Path, figures: dict[str, Any]) -> None:
     """Adds a JSON line with the time to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"time": time.time(), **figures}) + "\n")
+    line = json.dumps({"time": time.time(), **figures}) + "\n"
+    with path.open("a+b", buffering=0) as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a process was killed at its last line
+                line = "\n" + line
+        file.write(line.encode())
+
+
+def last_figures(path: Path) -> dict[str, Any] | None:
+    """The last line that is complete, since another process may be writing one; None without any."""
+    if not path.exists():
+        return None
+    for line in reversed(path.read_bytes().split(b"\n")[:-1]):
+        try:
+            return json.loads(line)
+        except ValueError:
+            continue
+    return None
 
 
 def scalar_writer(folder: Path) -> Callable[[int, dict[str, float]], None]:
@@ -136,7 +155,7 @@ def scalar_writer(folder: Path) -> Callable[[int, dict[str, float]], None]:
       folder: where the event files go.
 
     Raises:
-      ValueError: the extra `tensorboard` is not installed.
+      UserError: the extra `tensorboard` is not installed.
     """
     writer = tensorboard.open_writer(folder)
 
@@ -151,10 +170,10 @@ def combine_runs(paths: Iterable[Path], price_per_hour: float) -> dict[str, floa
     """Pace and cost of the last runs of the processes that left these files, all together.
 
     Args:
-      paths: of `metrics`; those that are not there are left out.
+      paths: of `metrics_file`; those that are not there are left out.
       price_per_hour: of the machine of one process.
     """
-    last = [json.loads(path.read_text().splitlines()[-1]) for path in paths if path.exists()]
+    last = [figures for path in paths if (figures := last_figures(path)) is not None]
     photos = sum(figures["photos"] for figures in last)
     seconds = sum(figures["seconds"] for figures in last)
     return {

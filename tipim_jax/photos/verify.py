@@ -49,10 +49,7 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
       UserError: a named model is not calibrated.
       ValueError: a named model is unknown or absent.
     """
-    if names is None:
-        names = [card.name for card in zoo.available() if not card.missing]
-        names = [name for name in names if zoo.thresholds(name)]
-    found = [load(name) for name in names]
+    found = [load(name) for name in (calibrated() if names is None else names)]
     for verifier in found:
         if math.isnan(verifier.threshold):
             raise UserError(
@@ -60,6 +57,12 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
                 f"`python -m experiments.calibrate --models={verifier.name}`"
             )
     return found
+
+
+def calibrated() -> list[str]:
+    """The names of the recognisers that are here and have been calibrated."""
+    here = [card.name for card in zoo.available() if not card.missing]
+    return [name for name in here if zoo.thresholds(name)]
 
 
 def load(name: str, dtype: Any = jnp.float32) -> Verifier:
