@@ -149,7 +149,7 @@ def test_files_that_are_no_photos_are_named(tmp_path):
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"nowhere does not exist"):
         sources.list_folder(storage.folder_at(tmp_path / "nowhere"))
-    (tmp_path / "locked").mkdir()
+    (tmp_path / "b" / "locked").mkdir(parents=True)
     (tmp_path / "a.jpg").write_bytes(b"")
     scan = os.scandir
 
@@ -247,9 +247,9 @@ def test_a_prepared_data_set_gives_the_bytes_of_its_files(undisturbed, tmp_path)
 def test_a_job_is_the_same_job(tmp_path):
     here = storage.folder_at(tmp_path)
     record.write(here, {"seed": 0, "format": None})
-    record.write(here, {"seed": 0, "format": None})
+    record.check(here, {"seed": 0, "format": None})
     with pytest.raises(UserError, match="another seed"):
-        record.write(here, {"seed": 1, "format": None})
+        record.check(here, {"seed": 1, "format": None})
 
 
 def test_fingerprints_change_with_any_parameter():

@@ -1,4 +1,4 @@
-"""Imports run one way: core ← ports ← photos, command line and experiments."""
+"""Imports run one way: core ← ports ← photos ← bulk ← command line and experiments."""
 
 import ast
 from pathlib import Path
@@ -8,7 +8,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CORE = sorted(p for p in (ROOT / "tipim_jax").glob("*.py") if p.name != "cli.py")
 PORTS = sorted((ROOT / "ports").rglob("*.py"))
-ABOVE_PORTS = ("tipim_jax.photos", "tipim_jax.cli", "experiments")
+PHOTOS = sorted((ROOT / "tipim_jax" / "photos").rglob("*.py"))
+BULK = sorted((ROOT / "tipim_jax" / "bulk").rglob("*.py"))
+ABOVE_BULK = ("tipim_jax.commands", "tipim_jax.cli", "experiments", "tests")
+ABOVE_PHOTOS = ("tipim_jax.bulk", *ABOVE_BULK)
+ABOVE_PORTS = ("tipim_jax.photos", *ABOVE_PHOTOS)
 ABOVE_CORE = ("ports", *ABOVE_PORTS)
 # What the core may need: arrays and gradients, no network, no file format, no flag.
 CORE_NEEDS = {"jax", "numpy", "optax", "tipim_jax"}
@@ -48,7 +52,17 @@ def test_ports_import_nothing_above_them(path):
     assert [m for m in imports(path) if within(m, ABOVE_PORTS)] == []
 
 
-@pytest.mark.parametrize("path", [*CORE, *PORTS], ids=named)
+@pytest.mark.parametrize("path", PHOTOS, ids=named)
+def test_photos_import_nothing_above_them(path):
+    assert [m for m in imports(path) if within(m, ABOVE_PHOTOS)] == []
+
+
+@pytest.mark.parametrize("path", BULK, ids=named)
+def test_bulk_imports_nothing_above_it(path):
+    assert [m for m in imports(path) if within(m, ABOVE_BULK)] == []
+
+
+@pytest.mark.parametrize("path", [*CORE, *PORTS, *PHOTOS, *BULK], ids=named)
 def test_a_file_says_its_idea_in_its_first_line(path):
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring

@@ -27,13 +27,12 @@ RUNS = {
     "virtual_targets": (r"sface: largest cosine between targets 0\.\d+", "virtual_targets.csv"),
     "dynamics": (r"sface/tip_im: Rank-1-UT [01]\.\d+ on dlib", "report.html"),
     "dynamics_study": (r"switching: \d rows over 2 images", "switching/report.html"),
-    "bulk_protect": (r"7 of 7 photos protected, done; \d+\.\d+ photos/s", "out/summary.json"),
     "bulk_measure": (r"bulk reaches \d\.\d+ of the attack alone", "capacity.md"),
     "convert_weights": (r"written to .*random_weights", "random_weights/card.json"),
 }
 
 
-NO_CACHE = ("ahead", "bulk_measure", "bulk_protect", "convert_weights", "make_protocol")
+NO_CACHE = ("ahead", "bulk_measure", "convert_weights", "make_protocol")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from tipim_jax.errors import UserError
 EXPERIMENTS = [
     path
     for path in sorted(Path(data.__file__).parent.rglob("*.py"))
-    if not path.name.startswith("bulk_") and path.name != "entry.py"
+    if path.name != "entry.py"
 ]
 # Faults of whoever calls, which keep their traceback: (file, what it says).
 FAULTS = {

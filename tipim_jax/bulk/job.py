@@ -77,14 +77,19 @@ class RunOptions(NamedTuple):
     shard_params: bool = False
 
 
-def check_options(options: BulkOptions) -> None:
-    """Makes sure that a job can be what its options say.
+def check_options(options: BulkOptions, run: RunOptions) -> None:
+    """Makes sure that a job can be done as the options say.
 
     Raises:
       UserError: one sentence about the first that cannot.
     """
     if options.shard_size < 1:
         raise UserError(f"shard_size is {options.shard_size}; give at least 1")
+    if not 0 <= run.error_budget <= 1:
+        raise UserError(f"error_budget is {run.error_budget:g}; give a share from 0 to 1")
+    for name in ("read_threads", "finish_threads"):
+        if getattr(run, name) < 1:
+            raise UserError(f"{name} is {getattr(run, name)}; give at least 1")
     if options.targets is not None and not Path(options.targets).is_file():
         raise UserError(
             f"{options.targets} is no file; bulk takes targets that `tipim make-targets` has saved"
@@ -121,6 +126,8 @@ def _check_places(options: BulkOptions) -> None:
         if any(storage.is_within(file, options.out) for file in files):
             raise UserError(f"{apart}mixed with their protected copies; choose another --out")
         return
+    if not options.input.startswith("tfds:") and input.fs.isfile(input.root):
+        raise UserError(f"{options.input} is a file; give a folder, a list or *.array_record")
     if storage.is_within(input, options.out):
         raise UserError(f"{apart}overwritten; choose another --out")
     if not _is_manifest(options) and storage.is_within(options.out, input):
@@ -173,15 +180,20 @@ def freeze(options: BulkOptions) -> None:
     Raises:
       UserError: the output holds another job, or the input holds no photos that could be done.
     """
-    record.write(options.out, describe(options))
+    begun = storage.exists(options.out, record.FILE)
+    if begun:
+        record.check(options.out, describe(options))
     storage.clear_staging(options.out)
-    if _open_records(options) is not None or storage.exists(options.out, sources.LIST):
+    if begun:
         return
+    format = options.encoding.format
     if _is_manifest(options):
-        sources.freeze(options.out, _read_manifest(options), options.encoding.format)
-    else:
+        sources.freeze(options.out, _read_manifest(options), format)
+    elif _open_records(options) is None:
         found = sources.list_folder(storage.folder_at(options.input))
-        sources.freeze(options.out, found.photos, options.encoding.format, found.others)
+        sources.freeze(options.out, found.photos, format, found.others)
+    # Last of all, so that a job whose input is refused has not begun.
+    record.write(options.out, describe(options))
 
 
 def _read_manifest(options: BulkOptions) -> list[str]:

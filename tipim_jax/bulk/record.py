@@ -16,15 +16,8 @@ FILE = "job.json"
 
 
 def write(out: Folder, config: dict[str, Any]) -> None:
-    """Keeps the config of a new job.
-
-    Raises:
-      UserError: as `check`, where a job was begun before.
-    """
-    if storage.exists(out, FILE):
-        check(out, config)
-    else:
-        storage.write(out, FILE, _text(config).encode())
+    """Keeps the config of a new job."""
+    storage.write(out, FILE, _text(config).encode())
 
 
 def check(out: Folder, config: dict[str, Any]) -> None:

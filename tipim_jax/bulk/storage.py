@@ -84,16 +84,20 @@ def list_files(folder: Folder) -> Iterator[str]:
     Raises:
       OSError: a folder is missing or cannot be read.
     """
-    for path, folders, files in folder.fs.walk(folder.root, on_error="raise"):
-        for hidden in [name for name in folders if name.startswith(".")]:
-            if isinstance(folders, dict):
-                del folders[hidden]
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        here = folder.at(below) if below else folder.root
+        for entry in folder.fs.ls(here, detail=True):
+            path = entry["name"].rstrip("/")
+            name = path.rsplit("/", 1)[-1]
+            if name.startswith(".") or path == here:
+                continue
+            relative = f"{below}/{name}" if below else name
+            if entry["type"] == "directory":
+                waiting.append(relative)
             else:
-                folders.remove(hidden)
-        below = path[len(folder.root) :].strip("/")
-        for name in files:
-            if not name.startswith("."):
-                yield f"{below}/{name}" if below else name
+                yield relative
 
 
 def write(folder: Folder, name: str, data: bytes) -> None:

@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax narrates every save otherwise
     stop = _stop_at_signals(options.grace_seconds)
     wanted, run = parse(options)
-    job.check_options(wanted)
+    job.check_options(wanted, run)
     here = cluster.agree_on_job(
         partial(job.freeze, wanted),
         lambda: record.check(wanted.out, job.describe(wanted)),
