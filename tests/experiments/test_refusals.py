@@ -12,9 +12,7 @@ from experiments import data, pairs, plots, protections, protocols, recording
 from tipim_jax.errors import UserError
 
 EXPERIMENTS = [
-    path
-    for path in sorted(Path(data.__file__).parent.rglob("*.py"))
-    if path.name != "entry.py"
+    path for path in sorted(Path(data.__file__).parent.rglob("*.py")) if path.name != "entry.py"
 ]
 # Faults of whoever calls, which keep their traceback: (file, what it says).
 FAULTS = {
