@@ -1,6 +1,7 @@
 """`tipim bulk`: what it refuses, its exit codes, and the smallest honest run of it."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 
 from tests.bulk import world
 from tipim_jax import cli
-from tipim_jax.bulk import job, storage
+from tipim_jax.bulk import job, ledger, storage
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -168,6 +169,27 @@ def test_what_is_left_aside_is_said_and_no_face_is_no_failure(bulk, photos, tmp_
     code, _, err = bulk("--input=in", "--out=out", "--seed=1")
     assert code == 2
     assert "holds the results of a job with another settings" in err
+
+
+def test_results_that_cannot_be_written_are_no_fault_of_the_program(
+    bulk, photos, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ledger.Ledger, "stage", full)
+    code, _, err = bulk("--input=in", "--out=out")
+    assert code == 2
+    assert err == (
+        f"tipim: {tmp_path / 'out'} cannot be written: the disk is full; make room and run it again\n"
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "load_models", lambda options, **_: world.models())
+    code, out, _ = bulk("--input=in", "--out=out")
+    assert code == 0
+    assert "9 of 10 photos saved" in out
+    assert not (tmp_path / "out" / ".staging").exists()
 
 
 def test_faces_of_independent_judges(bulk, photos):

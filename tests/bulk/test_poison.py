@@ -13,6 +13,7 @@ import pytest
 
 from tests.bulk import world
 from tipim_jax.bulk import pipeline, retry, storage, summary
+from tipim_jax.photos import finish
 from tipim_jax.photos.compilation import Once
 from tipim_jax.photos.decode import decode
 from tipim_jax.photos.photo import PhotoError
@@ -157,6 +158,45 @@ def infinite_mask(pixels):
     """A face whose mask is not finite, as everything computed from it."""
     face = world.find(pixels)[0]
     return [face._replace(canvas=np.full_like(face.canvas, np.nan))]
+
+
+def refuse(*_, **__):
+    raise PhotoError("the format cannot hold the photo")
+
+
+def fault(*_, **__):
+    raise RuntimeError("a fault of the program")
+
+
+@pytest.mark.parametrize("stage", ["encode", "paste", "embeddings", "decode"])
+@pytest.mark.parametrize("broken", [refuse, fault])
+def test_a_photo_that_cannot_be_finished_is_quarantined(
+    undisturbed, tmp_path, monkeypatch, caplog, stage, broken
+):
+    """Whatever step of finishing fails for one photo, the others are finished."""
+    first = decode((undisturbed.photos / "0/00000.png").read_bytes()).pixels
+    of_photo = threading.local()
+    whole, step = finish.finish, getattr(finish, stage)
+
+    def finish_one(pending, *rest):
+        of_photo.bad = np.array_equal(pending.photo.pixels, first)
+        return whole(pending, *rest)
+
+    def step_of_one(*arguments, **options):
+        return (broken if of_photo.bad else step)(*arguments, **options)
+
+    monkeypatch.setattr(pipeline, "finish", finish_one)
+    monkeypatch.setattr(finish, stage, step_of_one)
+    meter = world.run(undisturbed.photos, tmp_path / "out", tmp_path / "work")
+    assert meter.counts.photos == 60
+    assert meter.counts.quarantined == 1
+    (row,) = rows_with(tmp_path / "out", "quarantined")
+    assert row["photo"] == "0/00000.png"
+    if broken is refuse:
+        assert row["reason"] == "the format cannot hold the photo"
+    else:
+        assert "met a fault of the program (RuntimeError" in row["reason"]
+        assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize("face", [fail, fail_on_the_saved_file, small_canvas, infinite_mask])

@@ -64,6 +64,12 @@ def test_a_list_reads_across_its_row_groups(tmp_path, monkeypatch):
         (["b/../../a.jpg"], None, "not below"),
         (["gs://other/a.jpg"], None, "not below"),
         ([], None, "holds no photo"),
+        ([f"{'ä' * 126}.gif", f"{'ä' * 126}.GIF"], None, "name that is too long"),
+        (
+            [f"{'a' * 252}.bmp"],
+            "tiff",
+            "aaa.bmp would be saved under a name that is too long; rename",
+        ),
     ],
 )
 def test_bad_lists(tmp_path, paths, format, problem):

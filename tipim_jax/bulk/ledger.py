@@ -1,6 +1,5 @@
 """What became of every photo of a process: noted one by one, published a whole shard at a time."""
 
-import contextlib
 import shutil
 import threading
 from collections.abc import Callable
@@ -133,8 +132,7 @@ class Ledger:
         """Removes what was staged for shards that are not done; they are done anew."""
         for shard in self._open:
             shutil.rmtree(self._staging(shard), ignore_errors=True)
-        with contextlib.suppress(OSError):
-            storage.staging_folder(self._results.out).rmdir()  # the last one leaves nothing
+        storage.remove_staging(self._results.out)  # the last one leaves nothing
 
     def _publish(self, shard: int, settled: dict[int, Any]) -> None:
         """Outputs first, the row file last: its presence says that the shard is done."""

@@ -23,11 +23,11 @@ from tipim_jax.bulk.rows import NO_FACE, QUARANTINED
 from tipim_jax.bulk.shards import Assignment
 from tipim_jax.bulk.sources import Source
 from tipim_jax.bulk.telemetry import Meter
+from tipim_jax.errors import UserError
 from tipim_jax.photos.decode import decode
 from tipim_jax.photos.finish import Encoding, finish
 from tipim_jax.photos.formats import FORMATS, format_named
 from tipim_jax.photos.pending import PendingPhoto, detect, make_masks
-from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.protect import Models
 
 _log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class _Run:
         try:
             photo = decode(self.ledger.retry(lambda: source.read(number)), name)
             pending = detect(self.worker.models.find, photo)
-        except PhotoError as error:
+        except UserError as error:
             reason = str(error)
         except OSError as error:
             reason = f"{name} cannot be read ({error.strerror or type(error).__name__})"
@@ -300,7 +300,7 @@ class _Run:
                 *(pending, self.engine.settings.epsilon, worker.encoding),
                 *(worker.models.find, worker.models.judges),
             )
-        except PhotoError as error:
+        except UserError as error:
             self._quarantine(item, str(error))
             return
         except jax.errors.JaxRuntimeError:

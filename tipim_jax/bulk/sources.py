@@ -25,6 +25,7 @@ MAX_BYTES = 512 * 2**20  # of an encoded photo; more is no photo
 LIST = "work.parquet"
 OTHER_FILES = "not_protected.csv"
 COLUMN = "photo"  # of a list of paths
+_LONGEST_NAME = 255  # bytes, of nearly every file system
 _GROUP = 65_536  # paths kept in memory by a reader of the list
 
 
@@ -167,6 +168,9 @@ def freeze(
             raise UserError(f"{path} is named twice; name every photo once")
         seen.add(plain)
     outputs = output_names([posixpath.normpath(path) for path in paths], format)
+    for path, output in zip(paths, outputs, strict=True):
+        if len(posixpath.basename(output).encode()) > _LONGEST_NAME:
+            raise UserError(f"{path} would be saved under a name that is too long; rename it")
     if others:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *others])

@@ -1,5 +1,6 @@
 """Folders on a disk, or anywhere that fsspec reaches (`gs://`, `s3://`, …), by one set of calls."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -11,6 +12,8 @@ from urllib.parse import quote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from tipim_jax.photos.files import move_into_place, replace_file
 
 STAGING = ".staging"
 
@@ -110,13 +113,7 @@ def write(folder: Folder, name: str, data: bytes) -> None:
         folder.fs.pipe_file(folder.at(name), data)  # an object appears when it is complete
         return
     part = staging_folder(folder) / f"{process_token()}-{name.replace('/', '-')}"
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        part.write_bytes(data)
-        move_into(folder, name, part)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    replace_file(Path(folder.at(name)), data, part)
 
 
 def move_into(folder: Folder, name: str, staged: Path) -> None:
@@ -129,11 +126,7 @@ def move_into(folder: Folder, name: str, staged: Path) -> None:
         folder.fs.put_file(str(staged), folder.at(name))
         staged.unlink()
         return
-    path = Path(folder.at(name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with staged.open("rb+") as file:
-        os.fsync(file.fileno())  # or a power cut could leave a name without its bytes
-    staged.replace(path)
+    move_into_place(staged, Path(folder.at(name)))
 
 
 def staging_folder(folder: Folder) -> Path:
@@ -152,3 +145,9 @@ def process_token() -> str:
 def clear_staging(folder: Folder) -> None:
     """Removes what killed processes left unfinished; no other process may be at work."""
     shutil.rmtree(staging_folder(folder), ignore_errors=True)
+
+
+def remove_staging(folder: Folder) -> None:
+    """Removes the folder for files that are not finished, if there are none."""
+    with contextlib.suppress(OSError):
+        staging_folder(folder).rmdir()

@@ -43,6 +43,7 @@ def write_summary(out: Folder, shards: Shards, run: dict[str, Any]) -> Counts | 
     storage.write(out, QUARANTINE, lost.getvalue().encode())
     text = json.dumps({**counts._asdict(), **run}, indent=1) + "\n"
     storage.write(out, SUMMARY, text.encode())
+    storage.remove_staging(out)
     return counts
 
 

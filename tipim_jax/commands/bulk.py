@@ -19,6 +19,7 @@ from tipim_jax.commands import options as shared
 from tipim_jax.commands.progress import say, show
 from tipim_jax.errors import UserError
 from tipim_jax.photos import demo, presets, verify
+from tipim_jax.photos.files import unwritten
 
 if TYPE_CHECKING:
     from tipim_jax.bulk.job import BulkOptions, RunOptions
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Protects the photos of a job, as far as they are this process' and not done; the exit code.
 
     Raises:
-      UserError: the options make no sense, or the extra `bulk` is not installed.
+      UserError: the options make no sense, results cannot be written, or the extra `bulk` is not installed.
     """
     _check_installed()
     from tipim_jax.bulk import cluster, job, pipeline, record, summary, telemetry
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     except pipeline.BudgetExceeded as error:
         say(f"{error}; {job.quarantine_file(wanted, assignment)} has the reasons")
         return OVER_BUDGET
+    except OSError as error:  # those of photos have quarantined them
+        raise unwritten(Path(wanted.out.root), error) from error
     _print_outcome(wanted, meter, assignment, options.price_per_hour)
     return DONE
 

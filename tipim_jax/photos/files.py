@@ -82,23 +82,47 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool = False) -> Non
       DiskFull: the disk, or the user's share of it, is full.
       PhotoError: the file exists and `overwrite` is not set, or the disk refuses.
     """
-    # The photo's own name may be as long as names can be.
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
     try:
         if not overwrite and path.exists():
             raise PhotoError(f"{path} exists already; choose another output folder or overwrite it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        replace_file(path, data)
     except OSError as error:
         raise unwritten(path, error) from error
+
+
+def replace_file(path: Path, data: bytes, temporary: Path | None = None) -> None:
+    """Writes a file in one go over one that may exist, and makes the folders above it.
+
+    Args:
+      path: of the file.
+      data: its bytes.
+      temporary: what it is called until it is complete, on the same disk; a hidden file beside it by default.
+
+    Raises:
+      OSError: the disk refuses; nothing is left then.
+    """
+    if temporary is None:
+        # The file's own name may be as long as names can be.
+        temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.write_bytes(data)
+        move_into_place(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def move_into_place(complete: Path, path: Path) -> None:
+    """Moves a complete file in one go over one that may exist, and makes the folders above it.
+
+    Raises:
+      OSError: the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with complete.open("rb+") as file:
+        os.fsync(file.fileno())  # or a power cut could leave a name without its bytes
+    os.replace(complete, path)
 
 
 def unwritten(path: Path, error: OSError) -> PhotoError:
