@@ -66,7 +66,7 @@ def test_sigkill_at_any_moment(many, tmp_path):
     assert last.before.photos + last.counts.photos == PHOTOS
 
     whole = world.run(many, tmp_path / "whole", tmp_path / "other", **options)
-    assert whole.counts.protected == len(world.files(tmp_path / "out" / "photos"))
+    assert whole.counts.saved == len(world.files(tmp_path / "out" / "photos"))
     assert world.files(tmp_path / "out") == world.files(tmp_path / "whole")
 
 

@@ -1,5 +1,6 @@
 """Photo files: every kind is read upright, and written back with only the wanted change."""
 
+import errno
 import io
 import os
 import struct
@@ -590,8 +591,10 @@ def test_nothing_is_overwritten_silently_and_the_input_never(tmp_path):
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     photo = decode(_png_bytes(picture("RGB")))
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
-    with pytest.raises(PhotoError, match=r"cannot be written \(disk full\)"):
+    monkeypatch.setattr(
+        os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
+    )
+    with pytest.raises(PhotoError, match=r"cannot be written \(Input/output error\)"):
         write_photo(photo, photo.pixels, tmp_path / "out.png")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
