@@ -87,7 +87,7 @@ def worker(made: Models, photos: Path, folder: Path) -> Worker:
 def throughput(made: Models, photos: Path, workdir: Path, rounds: int) -> list[dict[str, Any]]:
     """Faces/s of the attack alone on aligned faces and of the pipeline from files to files, in turns."""
     pending = [detect(made.find, read_photo(path)) for path in sorted(photos_below(photos))]
-    faces = [(photo, i) for photo in pending for i in photo.large_enough]
+    faces = [(photo, i) for photo in pending for i in photo.to_protect]
     size = made.engine.capacity
     batches = [faces[i : i + size] for i in range(0, len(faces), size)]
     make_masks(made.engine, made.engine.full(), batches[0])  # warm, as the finder is

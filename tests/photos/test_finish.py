@@ -82,9 +82,15 @@ def test_small_faces_get_no_mask():
         return [align(pixels, np.asarray(CANVAS_LANDMARKS) / 10, (4.0, 4.0, 12.0, 19.0))]
 
     waiting = detect(find, photo("PNG"))
-    assert waiting.large_enough == []
+    assert waiting.to_protect == []
     assert waiting.faceless == "every face is too small; nothing to protect"
     assert [face.skipped for face in left_alone(waiting)] == ["smaller than 20 pixels"]
+    unchosen = detect(lambda pixels: find(pixels) * 2, photo("PNG"), lambda _: {1})
+    assert unchosen.faceless == "every chosen face is too small; nothing to protect"
+    assert [face.skipped for face in left_alone(unchosen)] == [
+        "not chosen",
+        "smaller than 20 pixels",
+    ]
     assert detect(lambda _: [], photo("PNG")).faceless == "no face was found; nothing to protect"
 
 

@@ -114,7 +114,9 @@ def test_the_bytes_depend_on_nothing_but_photo_and_seed(album, tipim, two_target
     arguments = ["--out", out, "--largest_only", "--targets", two_targets, *QUICK]
     code, told, err = tipim("protect", *photos, *arguments)
     assert (code, err) == (0, "")
-    assert "2 photos, 2 faces; " in told
+    assert "2 photos, 3 faces; " in told
+    assert "two.png, face 2: left alone: not chosen" in told
+    assert "1 face left alone" in told
     for name in ("plain.png",):  # in the album beside others, and in another order
         assert (out / name).read_bytes() == (album.protected / name).read_bytes()
     before, both = pair("two.png")

@@ -70,6 +70,22 @@ def test_a_photo_is_asked_for_when_its_turn_comes():
     assert len(asked) == world.SETTINGS.batch_size
 
 
+def test_a_chosen_face_gets_the_mask_it_gets_beside_others_and_the_rest_stays():
+    [whole] = outcomes(sources(2)[1:])
+    [second] = outcomes(sources(2)[1:], choose=lambda key: lambda faces: {key})
+    one, two = second.finished.faces
+    assert (one.skipped, one.matches) == ("not chosen", {})
+    assert two.skipped == ""
+    assert two.matches == whole.finished.faces[1].matches
+    right = np.s_[:, 48:]
+    np.testing.assert_array_equal(second.finished.pixels[right], whole.finished.pixels[right])
+    np.testing.assert_array_equal(second.finished.pixels[:, :48], photo(1, 96).pixels[:, :48])
+
+    [nobody] = outcomes(sources(2)[1:], choose=lambda _: lambda faces: ())
+    assert nobody.faceless == "no face is chosen; nothing to protect"
+    assert [face.skipped for face in nobody.faces] == ["not chosen"] * 2
+
+
 def failing(monkeypatch, what):
     """Makes one step fail for the guilty photo, and says with which error."""
     error = {"user": PhotoError("no good"), "fault": TypeError("a shape")}

@@ -236,7 +236,7 @@ class _Run:
             assert item.row is not None
             self._submit(self._settle, item.number, item.row)
         else:
-            queue.extend((item, face) for face in item.pending.large_enough)
+            queue.extend((item, face) for face in item.pending.to_protect)
 
     def _dispatch(self, batch: list[tuple[Prepared, int]]) -> None:
         with self.meter.clocks.compute.running():

@@ -71,21 +71,24 @@ def finish(
     saved = decode(data).pixels
     faces, told = measure(pending, protected, saved, encoding, find, judges, pictures=pictures)
     if targets is not None:
-        large = {i + 1: pending.faces[i] for i in pending.large_enough}
+        large = {i + 1: pending.faces[i] for i in pending.to_protect}
         told = (*told, *shown_by(targets, large, judges))
     return Finished(data, saved, faces, (*pending.photo.notes, *notes, *told))
 
 
 def apply_masks(pending: PendingPhoto, epsilon: float) -> np.ndarray:
     """[H,W,3] uint8, the photo with the masks of its faces (`paste.paste`)."""
-    masks = [pending.masks[i] for i in pending.large_enough]
+    masks = [pending.masks[i] for i in pending.to_protect]
     return paste(pending.photo.pixels, masks, epsilon)
 
 
 def left_alone(pending: PendingPhoto) -> tuple[FaceResult, ...]:
     """The results of faces that get no mask."""
-    text = f"smaller than {SMALLEST} pixels"
-    return tuple(FaceResult(box=face.box, matches={}, skipped=text) for face in pending.faces)
+    small = f"smaller than {SMALLEST} pixels"
+    return tuple(
+        FaceResult(box=face.box, matches={}, skipped=small if i in pending.chosen else "not chosen")
+        for i, face in enumerate(pending.faces)
+    )
 
 
 def measure(
@@ -118,7 +121,7 @@ def measure(
       PhotoError: the original cannot be encoded in this way.
     """
     before = pending.photo.pixels
-    numbers = pending.large_enough
+    numbers = pending.to_protect
     faces = [pending.faces[i] for i in numbers]
     unmasked = faces if np.array_equal(saved, protected) else _encoded(pending, encoding, find)
     found = find(saved)
@@ -143,7 +146,7 @@ def measure(
 def _encoded(pending: PendingPhoto, encoding: Encoding, find: Find) -> Sequence[Face]:
     """The faces that get a mask as the original shows them once it is encoded."""
     before = pending.photo.pixels
-    faces = [pending.faces[i] for i in pending.large_enough]
+    faces = [pending.faces[i] for i in pending.to_protect]
     data, _ = encode(pending.photo, before, **encoding._asdict())
     plain = decode(data).pixels
     return faces if np.array_equal(plain, before) else _aligned(plain, faces, find(plain))

@@ -1,6 +1,6 @@
 """A photo between detection and its masks, which come with the batches that its faces are in."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,19 @@ from tipim_jax.photos.faces import Face, Find
 from tipim_jax.photos.paste import FaceMask
 from tipim_jax.photos.photo import Photo
 
+# The faces of a photo, as found -> the numbers of those to protect, from 0.
+Choose = Callable[[Sequence[Face]], Collection[int]]
+
+
+def choose_all(faces: Sequence[Face]) -> Collection[int]:
+    """Chooses every face."""
+    return range(len(faces))
+
+
+def choose_largest(faces: Sequence[Face]) -> Collection[int]:
+    """Chooses the largest face."""
+    return range(min(1, len(faces)))
+
 
 class PendingPhoto(NamedTuple):
     """A photo that waits for the masks of its faces.
@@ -21,6 +34,7 @@ class PendingPhoto(NamedTuple):
       faces: in the order found.
       masks, targets: number of the face -> its mask, and whom that moves it towards; both fill up.
       digest: of the photo's pixels, for the random keys of its faces.
+      chosen: the numbers of the faces to protect, unless they are too small.
     """
 
     photo: Photo
@@ -28,23 +42,30 @@ class PendingPhoto(NamedTuple):
     masks: dict[int, FaceMask]
     targets: dict[int, str]
     digest: int
+    chosen: Collection[int]
 
     @property
-    def large_enough(self) -> list[int]:
+    def to_protect(self) -> list[int]:
         """The numbers of the faces that get a mask."""
-        return [i for i, face in enumerate(self.faces) if not face.small]
+        return [i for i, face in enumerate(self.faces) if i in self.chosen and not face.small]
 
     @property
     def masked(self) -> bool:
         """Whether every face that gets a mask has it."""
-        return len(self.masks) == len(self.large_enough)
+        return len(self.masks) == len(self.to_protect)
 
     @property
     def faceless(self) -> str:
         """Why no face gets a mask; empty if one does."""
-        if self.large_enough:
+        if self.to_protect:
             return ""
-        reason = "every face is too small" if self.faces else "no face was found"
+        if not self.faces:
+            reason = "no face was found"
+        elif not self.chosen:
+            reason = "no face is chosen"
+        else:
+            everyone = len(self.chosen) == len(self.faces)
+            reason = f"every {'face' if everyone else 'chosen face'} is too small"
         return f"{reason}; nothing to protect"
 
 
@@ -55,13 +76,11 @@ class Attacked(NamedTuple):
     faces: int
 
 
-def detect(find: Find, photo: Photo, *, largest_only: bool = False) -> PendingPhoto:
-    """Finds and aligns the faces of a photo."""
+def detect(find: Find, photo: Photo, choose: Choose = choose_all) -> PendingPhoto:
+    """Finds and aligns the faces of a photo, and chooses those to protect."""
     faces = find(photo.pixels)
     pixels = np.ascontiguousarray(photo.pixels)
-    return PendingPhoto(
-        photo, faces[:1] if largest_only else faces, {}, {}, batching.digest(pixels)
-    )
+    return PendingPhoto(photo, faces, {}, {}, batching.digest(pixels), choose(faces))
 
 
 def make_masks(

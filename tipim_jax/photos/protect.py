@@ -11,7 +11,7 @@ from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
 from tipim_jax.photos.faces import Find
 from tipim_jax.photos.finish import Encoding, Finished, finish, left_alone
-from tipim_jax.photos.pending import PendingPhoto, detect, make_masks
+from tipim_jax.photos.pending import Choose, PendingPhoto, choose_all, detect, make_masks
 from tipim_jax.photos.photo import Photo
 from tipim_jax.photos.results import FaceResult
 from tipim_jax.photos.targets import Targets
@@ -90,7 +90,7 @@ def protect_stream(
     photos: Iterable[tuple[Key, Callable[[], Photo]]],
     encoding: Encoding = Encoding(),
     *,
-    largest_only: bool = False,
+    choose: Callable[[Key], Choose] = lambda _: choose_all,
     pictures: bool = False,
     asked: int | None = None,
     told: Callable[[Progress], None] = lambda _: None,
@@ -106,7 +106,7 @@ def protect_stream(
       models: see `Models`.
       photos: a key of the caller's choice for each photo, and what gives the photo when its turn comes.
       encoding: of the files.
-      largest_only: protect the largest face of each photo only.
+      choose: key of a photo -> what chooses the faces to protect; all of them by default.
       pictures: put pictures of the faces in the results.
       asked: how many photos were asked for, those done earlier among them; very many by default. The bytes
         depend on it where it is small.
@@ -168,11 +168,11 @@ def protect_stream(
         one = _Waiting(key)
         waiting.append(one)
         try:
-            one.pending = detect(models.find, read(), largest_only=largest_only)
+            one.pending = detect(models.find, read(), choose(key))
         except Exception as error:
             one.error = error
         else:
-            faces = deque((one, i) for i in one.pending.large_enough)
+            faces = deque((one, i) for i in one.pending.to_protect)
             tell(found=len(faces))
             if engine.alone(len(faces), photos_asked):
                 while faces:

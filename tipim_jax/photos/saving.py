@@ -9,6 +9,7 @@ from tipim_jax.errors import UserError
 from tipim_jax.photos.files import DiskFull, read_photo, write_atomically
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job
+from tipim_jax.photos.pending import choose_all, choose_largest
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
 from tipim_jax.photos.results import PhotoResult
@@ -29,9 +30,10 @@ def protect_photos(
     """Protects photos of files; a photo that cannot be done becomes a result with an error.
 
     Args:
-      models, encoding, largest_only, pictures, told: as for `protect.protect_stream`.
+      models, encoding, pictures, told: as for `protect.protect_stream`.
       jobs: what to read and where to write below `out`.
       out: the output folder.
+      largest_only: protect the largest face of each photo only.
       overwrite: replace files that exist.
       asked: how many photos were asked for, those done earlier among them; the jobs by default.
 
@@ -45,7 +47,7 @@ def protect_photos(
         models,
         [(job, partial(read_photo, job.source)) for job in jobs],
         encoding,
-        largest_only=largest_only,
+        choose=lambda _: choose_largest if largest_only else choose_all,
         pictures=pictures,
         asked=len(jobs) if asked is None else asked,
         told=told,
