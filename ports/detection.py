@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ports.yunet import Faces, detect
+
+Detect = Callable[..., tuple[Faces, Any]]
 
 COARSE, SIDE, FINE = 320, 640, 1600  # longest sides, in pixels, of the looks at the whole photo
 BUCKETS = (320, 640, 1088, 1600)  # sides of the padded squares that are compiled for
@@ -23,7 +27,9 @@ TILED_SCORE = 0.7
 NOTHING = Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
 
 
-def find_faces(params: Any, photo: np.ndarray, *, score: float = 0.6) -> Faces:
+def find_faces(
+    params: Any, photo: np.ndarray, *, score: float = 0.6, detect: Detect = detect
+) -> Faces:
     """Every face of one photo, large and small: Faces of NumPy [N,...] in the photo's pixels.
 
     YuNet sees faces of about 10 to 300 pixels. The photo is therefore looked at with its longest
@@ -35,6 +41,7 @@ def find_faces(params: Any, photo: np.ndarray, *, score: float = 0.6) -> Faces:
       params: from `load`.
       photo: [H,W,3] uint8 RGB.
       score: smallest score of a face; `TILED_SCORE` at least for what only a tile shows.
+      detect: `yunet.detect`, or what stands in for it.
 
     Raises:
       ValueError: `photo` is not [H,W,3] uint8.
@@ -49,32 +56,32 @@ def find_faces(params: Any, photo: np.ndarray, *, score: float = 0.6) -> Faces:
         sides.append(min(longest, FINE))
     found = NOTHING
     for side in sides:
-        faces = _look(params, photo, side, score)
+        faces = _look(partial(detect, params), photo, side, score)
         scale = min(1.0, side / longest)
         fits = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1, initial=0) * scale <= LARGEST
         new = ~_covered(faces.boxes, found.boxes) & (fits | (side <= COARSE))
         found = _joined(found, _only(faces, new))
     if longest * TILED > FINE:
-        faces = _look_in_tiles(params, photo, max(score, TILED_SCORE))
+        faces = _look_in_tiles(partial(detect, params), photo, max(score, TILED_SCORE))
         found = _joined(found, _only(faces, ~_covered(faces.boxes, found.boxes)))
     return _only(found, np.argsort(-found.scores, kind="stable"))
 
 
-def _look(params: Any, photo: np.ndarray, side: int, score: float) -> Faces:
+def _look(detect: Detect, photo: np.ndarray, side: int, score: float) -> Faces:
     """Faces of one photo reduced to a longest side of `side`, in the photo's pixels."""
     small = _reduced(photo, side / max(photo.shape[:2]))
     bucket = next(b for b in BUCKETS if b >= side)
-    return _enlarged(_faces_of(params, small, bucket, score), small, photo)
+    return _enlarged(_faces_of(detect, small, bucket, score), small, photo)
 
 
-def _look_in_tiles(params: Any, photo: np.ndarray, score: float) -> Faces:
+def _look_in_tiles(detect: Detect, photo: np.ndarray, score: float) -> Faces:
     """Faces of a large photo reduced by `TILED` and cut into overlapping tiles, in the photo's pixels."""
     small = _reduced(photo, TILED)
     corners = itertools.product(*(_starts(length) for length in small.shape[:2]))
     found = NOTHING
     for top, left in corners:
         tile = small[top : top + FINE, left : left + FINE]
-        faces = _faces_of(params, tile, FINE, score)
+        faces = _faces_of(detect, tile, FINE, score)
         # What touches an edge that the photo goes on beyond is cut, and whole in the next tile.
         height, width = tile.shape[:2]
         goes_on = np.array(
@@ -117,12 +124,12 @@ def _reduced(photo: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(image)
 
 
-def _faces_of(params: Any, image: np.ndarray, bucket: int, score: float) -> Faces:
+def _faces_of(detect: Detect, image: np.ndarray, bucket: int, score: float) -> Faces:
     """Faces of an image [h,w,3] padded to a square of `bucket` pixels."""
     padded = np.zeros((1, bucket, bucket, 3), np.uint8)
     padded[0, : image.shape[0], : image.shape[1]] = image
     sizes = np.array([image.shape[:2]], np.int32)
-    faces, valid = jax.device_get(detect(params, padded, sizes, score=score))
+    faces, valid = jax.device_get(detect(padded, sizes, score=score))
     return Faces(*(np.asarray(a[0][valid[0]], np.float64) for a in faces))
 
 

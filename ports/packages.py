@@ -6,6 +6,7 @@ its SHA-256 is the pinned one, because its bytes decide what the networks see.
 
 import hashlib
 import os
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +81,13 @@ def locate(file: PackagedFile, own: str | os.PathLike[str] | None = None) -> Pat
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """The SHA-256 of a file, in hexadecimal; of a file that did not change since, the one it had."""
+    about = os.stat(path)
+    return _sha256(os.path.abspath(path), about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: str, *_: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -173,6 +173,11 @@ def load(own: str | os.PathLike[str] | None = None) -> Any:
     return nnx.state(model)
 
 
+def shapes() -> Any:
+    """The parameters as `jax.ShapeDtypeStruct`, without loading any."""
+    return nnx.state(_abstract())
+
+
 def _abstract() -> YuNet:
     return nnx.eval_shape(lambda: YuNet(rngs=SHAPES_ONLY))
 

@@ -6,6 +6,8 @@ too; every file with a pinned SHA-256 is checked before use.
 """
 
 import json
+import threading
+import weakref
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -188,7 +190,7 @@ def fingerprint(name: str) -> str:
 
 
 def load(name: str, dtype: Any = jnp.float32, *, path: str | Path | None = None) -> Recogniser:
-    """A recogniser with folded BatchNorms, computing in `dtype`.
+    """Loads a recogniser with folded BatchNorms, computing in `dtype`; once, while its parameters are in use.
 
     Args:
       name: one of `CARDS`, or a registered model.
@@ -199,7 +201,24 @@ def load(name: str, dtype: Any = jnp.float32, *, path: str | Path | None = None)
     Raises:
       UserError: the model is unknown, its file absent, changed, or not of its network.
     """
-    return ready(*network(name, dtype, path=path), dtype)
+    if path is not None:
+        return ready(*network(name, dtype, path=path), dtype)
+    place = (store.directory(), jax.config.jax_default_device)  # type: ignore[attr-defined]
+    key = (fingerprint(name), jnp.dtype(dtype), *place)
+    with _LOADING:
+        params = _PARAMS.get(key)
+        if params is None:
+            made = ready(*network(name, dtype), dtype)
+            _PARAMS[key], _BARE[key] = made.params, made._replace(params=None)
+            return made
+        return _BARE[key]._replace(params=params)
+
+
+# A recogniser may be a surrogate and a judge, and is loaded by two threads at once. Of what is loaded only the
+# parameters take room, and they go when nobody uses them any more.
+_LOADING = threading.Lock()
+_PARAMS: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
+_BARE: dict[Any, Recogniser] = {}
 
 
 def ready(known: ModelCard, model: nnx.Module, dtype: Any = jnp.float32) -> Recogniser:

@@ -12,8 +12,10 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
+from ports import detection, yunet
+from tests.photos import album as albums
 from tipim_jax.errors import UserError
-from tipim_jax.photos import programs
+from tipim_jax.photos import faces, programs
 
 
 @pytest.fixture
@@ -226,3 +228,15 @@ def test_nothing_is_kept_without_a_local_folder(tmp_path, monkeypatch, folder):
     jax.config.update("jax_compilation_cache_dir", None)
     assert step("one")[1] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
+
+
+def test_the_detector_is_kept_and_finds_the_same(folder):
+    pixels = np.asarray(albums.face())
+    params = yunet.load()
+    faces._program.cache_clear()
+    kept = faces.find(params, pixels)
+    assert names(folder)  # of its looks
+    plain = detection.find_faces(params, pixels)
+    faces._program.cache_clear()
+    assert len(kept) == len(plain.scores) == 1
+    np.testing.assert_array_equal(kept[0].landmarks, plain.landmarks[0])

@@ -1,7 +1,11 @@
 """The zoo turns a name into the right recogniser, or says in one sentence why it cannot."""
 
+import gc
+import hashlib
 import json
 import shutil
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -134,3 +138,37 @@ def test_thresholds_of_a_registered_model(empty_directory):
     (empty_directory / "mine").mkdir(parents=True)
     (empty_directory / "mine" / "calibration.json").write_text(json.dumps(record))
     assert zoo.thresholds("mine") == record
+
+
+def test_a_model_is_loaded_once_while_it_is_used(monkeypatch):
+    calls = []
+    network = zoo.network
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return network(*arguments, **options)
+
+    monkeypatch.setattr(zoo, "network", counted)
+    gc.collect()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(zoo.load, ["sface", "sface"])
+    assert len(calls) == 1
+    assert first.params is second.params
+    assert first.embed is second.embed
+    assert zoo.load("sface", jnp.bfloat16).params is not first.params
+    assert len(calls) == 2
+    held = weakref.ref(first.params)
+    del first, second
+    gc.collect()
+    assert held() is None
+    zoo.load("sface")
+    assert len(calls) == 3
+
+
+def test_a_file_that_changed_has_another_hash(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    first = packages.sha256(path)
+    assert first == packages.sha256(path) == hashlib.sha256(b"one").hexdigest()
+    path.write_bytes(b"two, and longer")
+    assert packages.sha256(path) == hashlib.sha256(b"two, and longer").hexdigest()

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from ports import detection, packages, yunet
 from tipim_jax import geometry
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
-from tipim_jax.photos import crops
+from tipim_jax.photos import crops, programs
 from tipim_jax.photos.crops import apply, crop
 from tipim_jax.photos.region import face_region
 
@@ -107,12 +109,44 @@ def find(detector: Any, pixels: np.ndarray) -> list[Face]:
       detector: parameters of `ports.yunet`.
       pixels: [H,W,3] uint8 RGB, upright.
     """
-    found = detection.find_faces(detector, pixels)
+    found = detection.find_faces(detector, pixels, detect=_detect)
     faces = []
     for (left, top, right, bottom), landmarks in zip(found.boxes, found.landmarks, strict=True):
         box = (float(left), float(top), float(right - left), float(bottom - top))
         faces.append(align(pixels, landmarks, box))
     return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+
+
+def _detect(
+    params: Any, images: np.ndarray, sizes: np.ndarray, *, score: float
+) -> tuple[yunet.Faces, Any]:
+    """Detects as `yunet.detect` does, by a program kept between runs: tracing takes longer than looking."""
+    (device,) = jax.tree.leaves(params)[0].devices()
+    run = _program(images.shape, device)
+    if run is None:
+        return yunet.detect(params, images, sizes, score=score)
+    faces, valid = run(params, images, sizes, np.float32(score))
+    return yunet.Faces(*faces), valid
+
+
+@lru_cache(maxsize=64)
+def _program(shape: tuple[int, ...], device: jax.Device) -> jax.stages.Compiled | None:
+    """The program for images of this shape on this device; None where none is kept."""
+    if programs.folder() is None or device.platform != jax.default_backend():
+        return None
+
+    def flat(params: Any, images: jax.Array, sizes: jax.Array, score: jax.Array) -> Any:
+        faces, valid = yunet.detect(params, images, sizes, score=score)
+        return tuple(faces), valid
+
+    arguments = (
+        yunet.shapes(),
+        jax.ShapeDtypeStruct(shape, np.uint8),
+        jax.ShapeDtypeStruct((shape[0], 2), np.int32),
+        jax.ShapeDtypeStruct((), np.float32),
+    )
+    here = SingleDeviceSharding(device)
+    return programs.lower(jax.jit(flat), arguments, (here,) * 4, "yunet").compile()
 
 
 def align(
