@@ -10,15 +10,16 @@ PyTorch, frozen weights, batched; (c) ours, exhaustive search; (d) ours, default
 seeded random images for 1 and for 1 + k steps, in turns, and the time of 50 steps follows from the medians.
 Peak memory is what the process grows by during a run beyond what it held before. With --data_dir every
 implementation also protects --num_probes photos of the protocol, and the recognisers say what became of
-them. Finished cells are kept in --workdir. A network whose weights are not here gets random ones (`irse50`
+them. Finished cells are kept in --workdir with what they were made of, and made anew where that has changed:
+weights, photos, judges. A network whose weights are not here gets random ones (`irse50`
 always): times do not depend on them. --devices simulates that many devices and checks that sharding the
-batch changes no image and adds no collective. Needs the extra `parity`.
---quick times (a) and (d) on one small network, 1 and 2 steps.
+batch changes no image and adds no collective. (a) and (b) need the extra `parity`.
+--quick times (d) beside (r), the released structure in JAX, on one small network, 1 and 2 steps.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -32,14 +33,15 @@ from experiments import (
     contenders,
     data,
     entry,
-    footprint,
     machine,
     plots,
     ranking,
     results,
+    runs,
     sharding,
 )
 from experiments.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
+from ports import zoo
 from tipim_jax.errors import UserError
 
 _MODELS = flags.DEFINE_list(
@@ -47,7 +49,7 @@ _MODELS = flags.DEFINE_list(
 )
 _TARGETS = flags.DEFINE_list("targets", ["1", "5", "10", "20"], "Numbers of targets T.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "Images at once.")
-_WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d).")
+_WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d), and (r).")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed turns of each implementation.", lower_bound=1)
 _EXTRA_STEPS = flags.DEFINE_integer(
     "extra_steps", 3, "k; fewer where a step takes long.", lower_bound=1
@@ -110,12 +112,12 @@ def cell(
     per_pass: tuple[float, float],
     wanted: str,
 ) -> list[dict[str, Any]]:
-    """One table row per wanted implementation; (a) only with its one image at a time."""
+    """One table row per wanted implementation; (a) and (r) only with their one image at a time."""
     given = contenders.inputs(used, targets, batch)
     attempts = {
         name: contenders.contender(name, used, given)
         for name in wanted
-        if batch == 1 or name != "a"
+        if batch == 1 or name not in contenders.ONE_BY_ONE
     }
     rows = []
     for name, timed in timings(attempts, rounds, extra).items():
@@ -203,24 +205,56 @@ def curves(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, plots.Line]]:
     }
 
 
-def speedup(rows: Iterable[dict[str, Any]], name: str, targets: int) -> float:
-    """How many times faster (d) at its best batch size is than (a)."""
-    best = {
-        label: min(
+def speedup(rows: Iterable[dict[str, Any]], name: str, targets: int, than: str) -> float:
+    """How many times faster (d) at its best batch size is than implementation `than`."""
+    best = [
+        min(
             row["s/face"]
             for row in rows
             if (row["model"], row["T"], row["implementation"]) == (name, targets, label)
         )
-        for label in (IMPLEMENTATIONS["a"], IMPLEMENTATIONS["d"])
-    }
-    return best[IMPLEMENTATIONS["a"]] / best[IMPLEMENTATIONS["d"]]
+        for label in (IMPLEMENTATIONS[than], IMPLEMENTATIONS["d"])
+    ]
+    return best[0] / best[1]
 
 
-def kept(path: Path, make: Callable[[], Any]) -> Any:
-    """What the JSON file holds; made and saved if it is not there."""
-    if not path.exists():
-        results.write(path, json.dumps(make(), indent=1) + "\n")
-    return json.loads(path.read_text(encoding="utf-8"))
+def kept(path: Path, made_of: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """What the JSON file holds; made and saved if it is not there, or was made of something else."""
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.get("made of") == made_of:
+            return found["made"]
+    content = {"made of": made_of, "made": make()}
+    results.write(path, json.dumps(content, indent=1) + "\n")
+    return content["made"]
+
+
+def numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """The numbers of a flag that lists some.
+
+    Raises:
+      UserError: one is none, or less than 1.
+    """
+    for text in texts:
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--{flag}: {text!r} is no number of 1 or more")
+    return [int(text) for text in texts]
+
+
+def check_wanted(wanted: str) -> None:
+    """Whether the implementations can be run here.
+
+    Raises:
+      UserError: they cannot.
+    """
+    if unknown := [name for name in wanted or " " if name not in IMPLEMENTATIONS]:
+        raise UserError(
+            f"--implementations: {unknown[0]!r} is none of {', '.join(IMPLEMENTATIONS)}"
+        )
+    if set(wanted) & set(contenders.PYTORCH) and not machine.pytorch():
+        raise UserError(
+            'PyTorch is absent; run `pip install -e ".[parity]"`, or give --implementations=rcd'
+        )
 
 
 def check_sharding(devices: int, names: Sequence[str], workdir: str) -> None:
@@ -238,10 +272,12 @@ def compare_protection(folder: Path, names: Sequence[str]) -> None:
     protocol = data.chosen_protocol(False, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
     bench = ranking.bench(data.thinned(protocol, _NUM_PROBES.value), None, Path(_CACHE.value))
     rows = []
+    judges = {judge.name: runs.digest(zoo.find(judge.name)) for judge in bench.judges}
     for name, implementation in product(names, _WANTED.value):
         path = folder / f"protection-{name}-{implementation}-{_NUM_PROBES.value}.json"
         used = contenders.model(name)
-        rows.append(kept(path, partial(protection, used, bench, implementation)))
+        made_of = {"weights": used.digest, "photos": protocol.digest, "judges": judges}
+        rows.append(kept(path, made_of, partial(protection, used, bench, implementation)))
     print(results.save(folder, "protection", rows))
 
 
@@ -250,14 +286,11 @@ def main(_: list[str]) -> None:
     names = ["mobilefacenet_casia"] if quick else _MODELS.value
     if _DEVICES.value:
         return check_sharding(_DEVICES.value, names, _WORKDIR.value)
-    try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        raise UserError('PyTorch is absent; run `pip install -e ".[parity]"`') from None
-    counts = [10] if quick else [int(t) for t in _TARGETS.value]
-    batches = [1] if quick else [int(b) for b in _BATCHES.value]
+    counts = [4] if quick else numbers("targets", _TARGETS.value)
+    batches = [1] if quick else numbers("batches", _BATCHES.value)
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)
-    wanted = "ad" if quick else _WANTED.value
+    wanted = "rd" if quick else _WANTED.value
+    check_wanted(wanted)
     folder = results.prepare(
         _WORKDIR.value, {**SETTING._asdict(), "rounds": rounds, "extra_steps": extra}
     )
@@ -268,16 +301,19 @@ def main(_: list[str]) -> None:
         for count, batch in product(counts, batches):
             rows += kept(
                 folder / f"cell-{name}-T{count}-B{batch}-{wanted}.json",
+                {"weights": used.digest},
                 partial(cell, used, count, batch, rounds, extra, per_pass, wanted),
             )
         bounds += roofline(used, counts[-1] if 10 not in counts else 10, per_pass)
+    compared = names if {"a", "c"} <= set(wanted) else []
     record = kept(
         folder / "notes.json",
+        {name: contenders.model(name).digest for name in compared},
         lambda: {
             "matrix product GFLOP/s": machine.matrix_rate(),
-            "same pixels after 5 steps": (
-                {} if quick else {n: contenders.first_steps(contenders.model(n)) for n in names}
-            ),
+            "same pixels after 5 steps": {
+                name: contenders.first_steps(contenders.model(name)) for name in compared
+            },
         },
     )
     print(results.save(folder, "benchmark", rows, **record, machine=results.machine()))
@@ -285,16 +321,17 @@ def main(_: list[str]) -> None:
     if not quick:
         axes = plots.Axes("targets", "seconds per face", log=True)
         results.write_bytes(folder / "benchmark.png", plots.panels(curves(rows), axes))
-        measured = kept(
-            folder / "cell-memory.json", lambda: footprint.rows(contenders.model(names[0]).combined)
-        )
-        print(results.save(folder, "memory", measured))
     if _DATA_DIR.value and not quick:
         compare_protection(folder, names)
     print(json.dumps(record))
-    if {"a", "d"} <= set(wanted) and 1 in batches:  # (a) takes one image at a time
-        factor = speedup(rows, names[0], counts[-1] if 10 not in counts else 10)
-        print(f"{names[0]}: ours default {factor:.1f} times faster than the released structure")
+    there = [name for name in contenders.ONE_BY_ONE if name in wanted and 1 in batches]
+    if there and "d" in wanted:
+        count = counts[-1] if 10 not in counts else 10
+        factor = speedup(rows, names[0], count, there[0])
+        label = "in PyTorch" if there[0] in contenders.PYTORCH else "in JAX"
+        print(
+            f"{names[0]}: ours default {factor:.1f} times faster than the released structure {label}"
+        )
 
 
 if __name__ == "__main__":

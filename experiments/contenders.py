@@ -2,11 +2,12 @@
 
 (a) has the released structure: batch 1, weights that require gradients, T retained backward passes, T
 candidate forwards, two warps a view; (b) is the same with frozen weights, batched as well as PyTorch can. (r)
-is (a) as a composition of this library: one image and one target at a time, exhaustive search, two warps; no
-gradients of weights, which JAX does not compute unasked. (c) is ours with the exhaustive search, (d) ours
-with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with random affine views unless said otherwise.
+has the structure of (a) in JAX, which computes no gradients of weights unasked (`experiments.released`). (c) is
+ours with the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with
+random affine views unless said otherwise.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import methods
+from experiments import methods, released
 from ports import architectures, random_weights, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import OwnFile
 from ports.convert import export
-from tipim_jax import attack, ensemble, search
+from tipim_jax import attack, diversity, ensemble, search
+from tipim_jax.errors import UserError
 from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.photos.engine import WEIGHTS
 from tipim_jax.types import Recogniser
@@ -46,6 +48,16 @@ class Model(NamedTuple):
     weights: list[float]
     parts: list[tuple[Recogniser, str, dict[str, np.ndarray]]]  # architecture, source tensors
 
+    @property
+    def digest(self) -> str:
+        """Changes with any weight, and with how the networks are joined."""
+        content = hashlib.sha256(repr(self.weights).encode())
+        for _, architecture, tensors in self.parts:
+            content.update(architecture.encode())
+            for name, tensor in sorted(tensors.items()):
+                content.update(name.encode() + tensor.tobytes())
+        return content.hexdigest()[:16]
+
 
 def model(name: str) -> Model:
     """Loads `a+b`; networks that are not here get random weights."""
@@ -53,7 +65,7 @@ def model(name: str) -> Model:
     for part in name.split("+"):
         try:
             card, network = zoo.network(part)
-        except ValueError:
+        except UserError:
             if part not in NETWORKS:
                 raise
             card = zoo.card(part, NETWORKS[part], OwnFile("random weights", ""), "none")
@@ -88,39 +100,59 @@ Attempt = Callable[[int], np.ndarray]  # steps -> protected images [B,160,160,3]
 
 def ours(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
     """Makes a JAX implementation; its inputs lie on the device before it is timed."""
-    searches = {"r": "exhaustive", "c": "exhaustive", "d": "default"}
-    kinds = {"r": "released", "c": "affine", "d": "affine"}
-    setting = SETTING._replace(search=searches[name], diversity=kinds[name] if views else "none")
-    alone = name in ONE_BY_ONE
-    composed = methods.compose(
-        "tip_im", used.combined.embed, setting, chunk=1 if alone else None
-    ).attack
-    count = len(given.images)
-    keys = jax.random.split(jax.random.key(0), count)
-    parts = [slice(i, i + 1) for i in range(count)] if alone else [slice(count)]
-    problems = [
-        attack.prepare(
-            *used.combined, given.images[part], given.targets, jnp.asarray(SETTING.epsilon)
-        )
-        for part in parts
-    ]
+    searches = {"c": "exhaustive", "d": "default"}
+    setting = SETTING._replace(search=searches[name], diversity="affine" if views else "none")
+    composed = methods.compose("tip_im", used.combined.embed, setting).attack
+    keys = jax.random.split(jax.random.key(0), len(given.images))
+    epsilon = jnp.asarray(SETTING.epsilon)
+    problem = attack.prepare(*used.combined, given.images, given.targets, epsilon)
 
     def attempt(steps: int) -> np.ndarray:
-        made = []
-        for part, problem in zip(parts, problems, strict=True):
-            state, _ = attack.run(
-                composed,
-                used.combined.params,
-                keys[part],
-                attack.initial_state(composed, problem),
-                problem,
-                num_steps=steps,
-                record=attack.nothing,
-            )
-            made.append(np.asarray(state.image))
-        return np.concatenate(made)
+        state, _ = attack.run(
+            composed,
+            used.combined.params,
+            keys,
+            attack.initial_state(composed, problem),
+            problem,
+            num_steps=steps,
+            record=attack.nothing,
+        )
+        return np.asarray(state.image)
 
     return attempt
+
+
+_VIEWS = diversity.released_affine()
+
+
+def _view(key: jax.Array, image: jax.Array) -> jax.Array:
+    return _VIEWS.apply(_VIEWS.sample(key), image)
+
+
+def _as_it_is(key: jax.Array, image: jax.Array) -> jax.Array:
+    return image
+
+
+def one_by_one(used: Model, given: Inputs, *, views: bool = True) -> Attempt:
+    """Makes the JAX implementation of the released structure."""
+    images, targets = jnp.asarray(given.images), jnp.asarray(given.targets)
+    keys = jax.random.split(jax.random.key(0), len(images))
+
+    def last(image: jax.Array, key: jax.Array, steps: int) -> np.ndarray:
+        made = released.iterations(
+            *used.combined,
+            image,
+            targets,
+            epsilon=SETTING.epsilon,
+            alpha=SETTING.alpha,
+            steps=steps,
+            key=key,
+            view=_view if views else _as_it_is,
+        )
+        *_, end = made
+        return np.asarray(end.image)
+
+    return lambda steps: np.stack([last(*pair, steps) for pair in zip(images, keys, strict=True)])
 
 
 def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) -> Attempt:
@@ -166,6 +198,8 @@ def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> A
     """One of `IMPLEMENTATIONS`, ready to run on these images."""
     if name in PYTORCH:
         return theirs(used, given, structure={"a": "released", "b": "batched"}[name], views=views)
+    if name == "r":
+        return one_by_one(used, given, views=views)
     return ours(used, given, name, views=views)
 
 

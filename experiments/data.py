@@ -1,8 +1,8 @@
 """Photos of people for experiments: manifests, and aligned canvases and embeddings cached by content."""
 
 import hashlib
+import io
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from ports import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import Face, find, version
-from tipim_jax.photos.files import read_photo
+from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.verify import Verifier, embed_canvases
@@ -334,7 +334,6 @@ def _weights(verifier: Verifier) -> str:
 
 def write(path: Path, array: np.ndarray) -> None:
     """Writes an array so that an interrupted run leaves no half a file."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.save(file, array)
-    part.replace(path)
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_atomically(path, buffer.getvalue(), overwrite=True)

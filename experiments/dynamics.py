@@ -7,9 +7,9 @@
     python -m experiments.dynamics --compare results/dynamics/exhaustive results/dynamics/reach \\
         --workdir=results/dynamics/compared
 
---method has the grammar of `experiments.protections` without the source. --probes=all takes every probe;
-those that do more than look on run every --stride steps. The run leaves `recording.npz` (arrays with named
-axes: `experiments.recording.load`), `report.html`, and with --tensorboard scalars for TensorBoard. A run
+--method has the grammar of `experiments.protections` without source and `_best`. --probes=all takes every
+probe; those that do more than look on run every --stride steps. The run leaves `recording.npz` (arrays with
+named axes: `experiments.recording.load`), `report.html`, and with --tensorboard scalars for TensorBoard. A run
 that was stopped goes on. --surface=N adds slices of the loss surface of N images. --overhead measures what
 the default probes cost instead. --quick: the two demo probes, four steps.
 """
@@ -26,11 +26,11 @@ from experiments import (
     entry,
     launch,
     plots,
-    protections,
     ranking,
     recording,
     report,
     results,
+    runs,
     views,
     watching,
 )
@@ -85,19 +85,10 @@ def outcome(name: str, made: Recording) -> list[dict[str, Any]]:
     return rows
 
 
-def slices(
-    bench: ranking.Bench, clean: np.ndarray, canvases: np.ndarray, made: Recording, names: list[str]
-) -> Picture:
+def slices(seen: watching.Watched, names: list[str]) -> Picture:
     """The loss surface of the first images, their mean on every recogniser."""
-    count = min(_SURFACE.value, len(canvases))
-    found = watching.surface(
-        bench,
-        names,
-        clean[:count],
-        canvases[:count],
-        made.arrays["target"][:count, -1],
-        direction=_DIRECTION.value,
-    )
+    count = min(_SURFACE.value, len(seen.canvases))
+    found = watching.surface(seen, names, count, direction=_DIRECTION.value)
     maps = {
         name: (found.across, found.along, values.mean(axis=0))
         for name, values in found.margins.items()
@@ -114,36 +105,37 @@ def slices(
 
 def overhead(run: Run, bench: ranking.Bench, watch: Watch, repeats: int) -> list[dict[str, Any]]:
     """Seconds of a batch without probes and with each of them, taken in turns: medians."""
-    _, who = watching.subjects(run, bench)
-    canvases = who.faces.canvases[: run.batch_size]
+    _, who = runs.subjects_of(run, bench, watch.name)
+    size = watch.name.batch or run.batch_size
+    canvases = who.faces.canvases[:size]
     plain = watching.rig(watch._replace(chosen=(), updates=lambda updates: updates))
     choices = {"default set": watching.DEFAULT} | {name: (name,) for name in watch.chosen}
     rigs = {"none": plain} | {k: watching.rig(watch._replace(chosen=c)) for k, c in choices.items()}
-    goals = [bench.target_embeddings[name] for name in watch.witnesses]
+    goals = watching.witness_targets(who, watch)
     batches = {
         name: watching.batch(
-            rig, canvases, who.joined(watch.name.surrogates), goals, run.seed, run.batch_size
+            rig, canvases, who.joined(watch.name.surrogates), goals, run.seed, size
         )
         for name, rig in rigs.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in rigs}
-    images, size = {}, {}
+    images, written = {}, {}
     for turn in range(repeats + 1):
         for name, rig in rigs.items():
             started = time.perf_counter()
             state, seen = jax.block_until_ready(watching.go(rig, batches[name], rig.record))
             if turn:  # the first compiles
                 seconds[name].append(time.perf_counter() - started)
-            images[name], size[name] = np.asarray(state.image), sum(probes.sizes(seen).values())
+            images[name], written[name] = np.asarray(state.image), sum(probes.sizes(seen).values())
     base = float(np.median(seconds["none"]))
-    faces = run.batch_size * plain.method.steps
+    faces = size * plain.method.steps
     return [
         {
             "probes": name,
             "ms per image and step": 1e3 * float(np.median(taken)) / faces,
             "overhead": float(np.median(taken)) / base - 1,
             "same image": bool(np.array_equal(images[name], images["none"])),
-            "bytes per image and recorded step": size[name],
+            "bytes per image and recorded step": written[name],
         }
         for name, taken in seconds.items()
     ]
@@ -169,19 +161,20 @@ def main(argv: list[str]) -> None:
         probes=names,
         stride=_STRIDE.value,
     )
-    name = protections.named(
-        f"{'+'.join(surrogates)}/{_METHOD.value}", _QUICK if quick else Setting()
-    )
+    text = f"{'+'.join(surrogates)}/{_METHOD.value}"
+    (name,) = run.named([text], _QUICK if quick else Setting()).values()
     bench = ranking.bench(run.protocol, run.models, run.cache)
-    judges = tuple(judge.name for judge in bench.judges)
     names = tuple(PROBES) if names == ("all",) else names
-    watch = Watch(name, names, tuple(_WITNESSES.value or judges), _STRIDE.value)
+    known = runs.subjects_of(run, bench, name)[1].targets  # the virtual ones: by some of the judges
+    witnesses = _WITNESSES.value or [j.name for j in bench.judges if j.name in known]
+    watch = Watch(name, names, tuple(witnesses), _STRIDE.value)
     if _OVERHEAD.value:
         rows = overhead(run, bench, watch, repeats=5)
         print(results.save(run.workdir, "overhead", rows, machine=results.machine()))
         print(f"overhead of the default probes: {rows[1]['overhead']:.1%}")
         return
-    made, canvases = watching.watched(run, bench, watch, name.folder)
+    seen = watching.watched(run, bench, watch, name.folder)
+    made = seen.recording
     recording.save(run.workdir / RECORDING, made)
     if _TENSORBOARD.value:
         recording.write_scalars(run.workdir / "tensorboard", made)
@@ -190,9 +183,8 @@ def main(argv: list[str]) -> None:
     parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]
     parts += views.pictures({name.text: made})
     if _SURFACE.value:
-        clean = bench.probes.canvases[watching.subjects(run, bench)[0]]
         shown = [*surrogates, *[w for w in watch.witnesses if w not in surrogates]]
-        parts.append(slices(bench, clean, canvases, made, shown))
+        parts.append(slices(seen, shown))
     report.write(run.workdir, "Gradient dynamics", parts)
     last = rows[-1]
     print(f"{last['run']}: Rank-1-UT {last['Rank-1-UT']:.2f} on {last['recogniser']}")

@@ -85,7 +85,7 @@ class Study(NamedTuple):
             (self.source, *self.witnesses) if chosen == PASSES else (),
             stride,
         )
-        return watching.watched(self.run, self.bench, watch, name)[0]
+        return watching.watched(self.run, self.bench, watch, name).recording
 
     def unseen(self, made: Recording, measure: str) -> float:
         """Mean of a Rank-N over the judges that are not the surrogate, and over images."""

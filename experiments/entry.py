@@ -5,9 +5,13 @@ from collections.abc import Callable
 
 from absl import app
 
+from tipim_jax.errors import UserError
+
 
 def run(main: Callable[[list[str]], None], arguments: bool = False) -> None:
-    """`app.run` that tells a `ValueError`, bad input, in one sentence on stderr: exit code 2, no traceback.
+    """`app.run` that tells a `UserError` in one sentence on stderr: exit code 2, no traceback.
+
+    Every other exception is a fault of the program and keeps its traceback.
 
     Args:
       main: takes the command line without its flags.
@@ -17,9 +21,9 @@ def run(main: Callable[[list[str]], None], arguments: bool = False) -> None:
     def told(argv: list[str]) -> int | None:
         try:
             if len(argv) > 1 and not arguments:
-                raise ValueError(f"unexpected argument {argv[1]!r}; flags begin with --")
+                raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
             main(argv)
-        except ValueError as error:
+        except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import data, results
+from experiments import data, results, runs
 from experiments.runs import Run
 from ports import zoo
 
@@ -37,7 +37,8 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
         protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
     models = list(zoo.SURROGATES) if quick else _MODELS.value
     batch_size = 2 if quick else _BATCH_SIZE.value
-    for model in models or ():
+    judges = models or [card.name for card in zoo.available() if not card.missing]
+    for model in judges:
         zoo.find(model)
     frozen = {
         "protocol": protocol.name,
@@ -49,6 +50,7 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
         **config,
     }
     workdir = results.prepare(_WORKDIR.value or f"results/{name}", frozen)
+    runs.note_weights(workdir, judges)
     return Run(
         protocol,
         workdir,

@@ -30,6 +30,7 @@ from experiments.methods import Setting
 from experiments.protections import Subjects
 from experiments.ranking import Bench
 from experiments.runs import Run
+from tipim_jax.errors import UserError
 
 _SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
 _METHOD = flags.DEFINE_string("method", "mim_untargeted", "Method; one without random views.")
@@ -40,13 +41,12 @@ _EPSILON = flags.DEFINE_float("epsilon", 8.0, "Bound on the mask, pixel levels."
 
 
 def maker(
-    run: Run, bench: Bench, name: protections.Name, photos: int
+    run: Run, bench: Bench, name: protections.Name, subjects: Subjects, photos: int
 ) -> Callable[[str], np.ndarray]:
     """person -> mask [160,160,3] int16."""
     combined = protections.combined(name.surrogates)
     method = methods.compose(name.method, universal.joined(combined.embed), name.setting)
-    people = tuple(str(target) for target in bench.targets.identities)
-    targets = Subjects(bench.probes, people, bench.target_embeddings).joined(name.surrogates)
+    targets = subjects.joined(name.surrogates)
     targets = targets[:1] if method.single else targets
 
     def make(person: str) -> np.ndarray:
@@ -62,11 +62,13 @@ def main(_: list[str]) -> None:
     text = "sface/mim_untargeted" if run.quick else f"{_SOURCE.value}/{_METHOD.value}"
     setting = Setting(epsilon=_EPSILON.value, alpha=1.0, diversity="none")
     setting = setting._replace(steps=runs.QUICK_STEPS) if run.quick else setting
-    name = protections.named(text, setting)
+    (name,) = run.named([text], setting).values()
+    if name.batch or name.probes:
+        raise UserError(f"--method={_METHOD.value}: leave out :batch and @PROBES (--num_probes)")
     bench = ranking.bench(run.protocol, run.models, run.cache)
     (clean,) = run.named(["unprotected"]).values()
     before = runs.measured(run, bench, clean)
-    make = maker(run, bench, name, photos)
+    make = maker(run, bench, name, runs.subjects_of(run, bench, name)[1], photos)
     people = bench.probes.identities[before.row.probes]
     masks = cells.in_parts(
         run.workdir,

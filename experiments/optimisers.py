@@ -110,7 +110,7 @@ def study(
         made = VARIANTS[name](setting.steps)
         own = protections.named(f"{source}/tip_im", setting._replace(epsilon=epsilon))
         watch = Watch(own, (), updates=lambda _: made, rounded=nearest_level)
-        return watching.watched(run, bench, watch, f"{cell} {name.replace('/', ' per ')}")[0]
+        return watching.watched(run, bench, watch, f"{cell} {name.replace('/', ' per ')}").recording
 
     def psnr(name: str) -> float:
         return float(np.mean(watched(few, name, setting.epsilon, "pilot").arrays["PSNR"]))

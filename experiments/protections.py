@@ -192,6 +192,11 @@ class Subjects(NamedTuple):
     targets: Mapping[str, np.ndarray]
     frame: Frame = as_it_is
 
+    def first(self, count: int | None) -> "Subjects":
+        """The same with the first `count` targets alone; all for None."""
+        targets = {name: embedded[:count] for name, embedded in self.targets.items()}
+        return self._replace(target_names=self.target_names[:count], targets=targets)
+
     def joined(self, surrogates: Sequence[str]) -> np.ndarray:
         """[T,D] targets as the ensemble of these surrogates joins them."""
         return Targets(self.target_names, self.targets).joined(surrogates, _weights(surrogates))
@@ -242,7 +247,7 @@ def maker(
     if name.method in presets:
         settings = name.settings(presets)._replace(batch_size=batch_size, seed=seed)
         return _as_protect_does(name, subjects, settings)
-    return _attacked(name, subjects, name.batch or batch_size, seed)
+    return _attacked(name, subjects.first(name.targets), name.batch or batch_size, seed)
 
 
 def _controlled(name: Name, subjects: Subjects, seed: int) -> Make:
@@ -257,7 +262,7 @@ def _controlled(name: Name, subjects: Subjects, seed: int) -> Make:
 def _attacked(name: Name, subjects: Subjects, batch_size: int, seed: int) -> Make:
     def make(indices: np.ndarray) -> np.ndarray:
         method, joined = _composed(name.method, name.surrogates, subjects.frame, name.setting)
-        targets = subjects.joined(name.surrogates)[: name.targets]
+        targets = subjects.joined(name.surrogates)
         canvases = subjects.faces.canvases[indices]
 
         def protected(targets: np.ndarray, index: int = 0) -> np.ndarray:

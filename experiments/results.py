@@ -12,26 +12,51 @@ import jax
 from absl import logging
 
 from tipim_jax.errors import UserError
+from tipim_jax.photos.files import write_atomically
 from tipim_jax.photos.protect import versions
+
+_WEIGHTS = "weights.json"
 
 
 def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     """Makes the working directory, and prints and keeps the frozen config of the run.
 
     Raises:
-      UserError: the directory holds the results of another config.
+      UserError: the directory holds the results of another config, or cannot be made.
     """
     logging.set_verbosity(logging.WARNING)  # Orbax and JAX narrate every load otherwise
     folder = Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={folder} cannot be made ({error.strerror})") from error
     text = json.dumps(dict(config), indent=1, sort_keys=True, default=str) + "\n"
-    kept = folder / "config.json"
-    begun = any(path != kept for path in folder.iterdir())  # not so after bad input
+    kept, weights = folder / "config.json", folder / _WEIGHTS
+    begun = any(path not in (kept, weights) for path in folder.iterdir())  # not so after bad input
+    if not begun:
+        weights.unlink(missing_ok=True)
     if begun and kept.exists() and kept.read_text(encoding="utf-8") != text:
         raise UserError(f"{folder} holds results of another config; choose another --workdir")
     write(kept, text)
     print(text, end="")
     return folder
+
+
+def note_weights(folder: Path, weights: Mapping[str, str]) -> None:
+    """Notes in `folder` what the models that its results are made with hold: name -> digest.
+
+    Raises:
+      UserError: results of other weights by one of these names are there already.
+    """
+    path = folder / _WEIGHTS
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, digest in weights.items():
+        if noted.get(name, digest) != digest:
+            raise UserError(
+                f"{folder} holds results of another model that was called {name}; choose another --workdir"
+            )
+    if weights.keys() - noted.keys():
+        write(path, json.dumps(noted | dict(weights), indent=1, sort_keys=True) + "\n")
 
 
 def write(path: Path, text: str) -> None:
@@ -41,9 +66,7 @@ def write(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_atomically(path, content, overwrite=True)
 
 
 def machine() -> dict[str, Any]:

@@ -1,20 +1,37 @@
 """A run: where it keeps what it made, and the protections of a bench's probes that it makes or finds."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments import cells, data, protections, ranking
+from experiments import cells, data, protections, ranking, results
 from experiments.methods import Setting
 from experiments.protections import Name, Subjects
+from ports import zoo
+from ports.card import ModelCard
 from tipim_jax.errors import UserError
 from tipim_jax.photos.presets import PRESETS, Settings
 from tipim_jax.photos.targets import Targets, built_in
 
 # What --quick runs protections with: enough to see that everything works, too little to judge by.
 QUICK_STEPS = 2
+
+
+def note_weights(workdir: Path, models: Iterable[str]) -> None:
+    """Notes the weights of models whose results go to `workdir`.
+
+    Raises:
+      UserError: there is no such model, or `workdir` holds results of another one by its name.
+    """
+    results.note_weights(workdir, {name: digest(zoo.find(name)) for name in models})
+
+
+def digest(card: ModelCard) -> str:
+    """Changes with a model's weights, network, input or alignment; a name may be registered anew."""
+    return hashlib.sha256(repr(card._replace(missing="")).encode()).hexdigest()[:16]
 
 
 class Run(NamedTuple):
@@ -46,18 +63,27 @@ class Run(NamedTuple):
             return PRESETS
         return {name: preset._replace(steps=QUICK_STEPS) for name, preset in PRESETS.items()}
 
-    def named(self, rows: Iterable[str], every_target: bool = False) -> dict[str, Name]:
+    def named(
+        self,
+        rows: Iterable[str],
+        setting: Setting | None = None,
+        *,
+        every_target: bool = False,
+    ) -> dict[str, Name]:
         """The protections of these names.
 
         Args:
           rows: names, see `protections`.
+          setting: what the names do not say; the paper's, of few steps in a quick run, by default.
           every_target: whether protections that are run on every target are wanted.
 
         Raises:
           UserError: one of them is not understood, not wanted, or made on a model that does not judge.
         """
-        setting = Setting(steps=QUICK_STEPS) if self.quick else Setting()
+        if setting is None:
+            setting = Setting(steps=QUICK_STEPS) if self.quick else Setting()
         names = {row: protections.named(row, setting) for row in rows}
+        note_weights(self.workdir, {s for name in names.values() for s in name.surrogates})
         for row, name in names.items():
             absent = set(name.surrogates) - set(self.models or name.surrogates)
             if absent:
@@ -88,14 +114,20 @@ class Row(NamedTuple):
         return f"{self.name.folder}@{len(self.probes)}"
 
 
-def protect(run: Run, bench: ranking.Bench, name: Name) -> Row:
-    """Makes a protection of a bench's probes, or finds what was made of it already."""
+def subjects_of(run: Run, bench: ranking.Bench, name: Name) -> tuple[np.ndarray, Subjects]:
+    """Indices [P] of the probes that a protection is measured on, evenly spaced; those and its targets."""
     total = len(bench.probes.paths)
     count = min(name.probes or run.probes, total)
     chosen = np.unique(np.arange(count) * total // count)
     people = tuple(str(target) for target in bench.targets.identities)
     targets = built_in() if name.virtual else Targets(people, bench.target_embeddings)
-    subjects = Subjects(bench.probes.at(chosen), *targets)
+    return chosen, Subjects(bench.probes.at(chosen), *targets).first(name.targets)
+
+
+def protect(run: Run, bench: ranking.Bench, name: Name) -> Row:
+    """Makes a protection of a bench's probes, or finds what was made of it already."""
+    chosen, subjects = subjects_of(run, bench, name)
+    count = len(chosen)
     make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
     made = cells.in_parts(
         run.workdir,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import cells, methods, ranking
+from experiments import cells, methods, ranking, runs
 from experiments.protections import Name, Subjects
 from experiments.recording import Recording
 from experiments.runs import Run
@@ -20,6 +20,8 @@ from tipim_jax.objectives import Objective
 from tipim_jax.photos import engine
 from tipim_jax.probes import Probe
 from tipim_jax.types import Embed, Problem, Witnesses
+
+_LAST = "last target"  # the entry of a cell; no quantity of a probe
 
 Updates = Callable[[optax.GradientTransformation], optax.GradientTransformation]
 
@@ -120,12 +122,21 @@ def rig(watch: Watch) -> Rig:
 
 
 class Batch(NamedTuple):
-    """What an attack is started with: arguments of `attack.run` for one batch."""
+    """What an attack is started with: arguments of `attack.run` for one batch.
+
+    `only` [B] is the index of the one target that a single-target method got of the set; None for others,
+    whose problems hold the whole set.
+    """
 
     problem: Problem
     keys: jax.Array
     mask: jax.Array
     witnesses: Witnesses
+    only: jax.Array | None
+
+    def chosen(self, target: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+        """Indices [..., B] into the whole set, of targets as the attack counts its own."""
+        return target if self.only is None else target + self.only
 
 
 def batch(
@@ -151,6 +162,7 @@ def batch(
     epsilon = jnp.asarray(made.method.epsilon, jnp.float32)
     problem = attack.prepare(*made.ensemble, images, jnp.asarray(targets), epsilon)
     goals = [jnp.broadcast_to(jnp.asarray(t), (size, *t.shape)) for t in witness_targets]
+    nearest = None
     if made.method.single:
         nearest = jnp.argmax(jnp.einsum("bd,btd->bt", problem.embedding, problem.targets), axis=1)
 
@@ -161,7 +173,8 @@ def batch(
         goals = [pick(rows) for rows in goals]
     sources = _sources(made.embeds, made.params, images)
     keys = methods.keys(padded, seed)
-    return Batch(problem, keys, jnp.asarray(mask), Witnesses(made.params, sources, tuple(goals)))
+    witnesses = Witnesses(made.params, sources, tuple(goals))
+    return Batch(problem, keys, jnp.asarray(mask), witnesses, nearest)
 
 
 _sources = jax.jit(probes.witness_sources, static_argnums=0)
@@ -183,18 +196,39 @@ def go(made: Rig, ready: Batch, record: attack.Record) -> tuple[Any, Any]:
     )
 
 
-def subjects(run: Run, bench: ranking.Bench) -> tuple[np.ndarray, Subjects]:
-    """Indices [P] of the bench's probes that a run takes, evenly spaced, and those."""
-    total = len(bench.probes.paths)
-    count = min(run.probes, total)
-    chosen = np.unique(np.arange(count) * total // count)
-    names = tuple(str(target) for target in bench.targets.identities)
-    return chosen, Subjects(bench.probes.at(chosen), names, bench.target_embeddings)
+def witness_targets(who: Subjects, watch: Watch) -> list[np.ndarray]:
+    """The targets [T,D] as every witness embeds them.
+
+    Raises:
+      UserError: the library's virtual targets have none for one of them.
+    """
+    for name in watch.witnesses:
+        if name not in who.targets:
+            raise UserError(
+                f"{watch.name.text}: the targets have no embeddings by {name}; "
+                f"give --witnesses out of {', '.join(who.targets)}, or add it to --models"
+            )
+    return [who.targets[name] for name in watch.witnesses]
 
 
-def watched(
-    run: Run, bench: ranking.Bench, watch: Watch, cell: str
-) -> tuple[Recording, np.ndarray]:
+class Watched(NamedTuple):
+    """A watched attack.
+
+    Attributes:
+      recording: what the probes saw, with the ranks of every judge and the quality as quantities of axes
+        (image, judge) and (image,).
+      subjects: whom it protected, P photos, and from what targets.
+      canvases: [P,160,160,3] uint8, protected.
+      targets: [P] index of the target that each was moved to at the last step.
+    """
+
+    recording: Recording
+    subjects: Subjects
+    canvases: np.ndarray
+    targets: np.ndarray
+
+
+def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
     """Records a method on the run's probes, part by part.
 
     Args:
@@ -203,11 +237,11 @@ def watched(
       watch: what.
       cell: name below which the parts are kept; it must tell this watch from any other of the run.
 
-    Returns:
-      The recording, with the ranks of every judge and the quality as quantities of axes (image, judge)
-      and (image,), and the protected canvases [P,160,160,3] uint8.
+    Raises:
+      UserError: a witness cannot embed the targets.
     """
-    indices, who = subjects(run, bench)
+    indices, who = runs.subjects_of(run, bench, watch.name)
+    goals, size = witness_targets(who, watch), watch.name.batch or run.batch_size
     made = cache(lambda: rig(watch))
 
     def make(part: np.ndarray) -> dict[str, np.ndarray]:
@@ -217,33 +251,39 @@ def watched(
             r,
             canvases,
             who.joined(watch.name.surrogates),
-            [bench.target_embeddings[name] for name in watch.witnesses],
+            goals,
             run.seed,
-            run.batch_size,
+            size,
         )
         state, seen = go(r, ready, r.record)
         kept = probes.thinned(r.chosen.values(), seen)
+        if "target" in kept:
+            kept["target"] = np.asarray(ready.chosen(kept["target"]))
         rounded = r.rounded(state.image, ready.problem.image, ready.problem.epsilon)
         return {
             "canvases": np.asarray(rounded)[: len(part)],
+            _LAST: np.asarray(ready.chosen(state.target))[: len(part)],
             **{k: np.moveaxis(v, 1, 0)[: len(part)] for k, v in kept.items()},
         }
 
     where = f"{cell}@{len(indices)}"
-    arrays = cells.in_parts(run.workdir, where, len(indices), run.batch_size, make)
-    canvases = arrays.pop("canvases")
+    arrays = cells.in_parts(run.workdir, where, len(indices), size, make)
+    canvases, last = arrays.pop("canvases"), arrays.pop(_LAST)
     axes, steps = _described(watch)
-    outcome = outcomes(run, bench, where, indices, canvases)
+    outcome = outcomes(run, bench, where, indices, canvases, watch.name.targets)
+    single = methods.settled(watch.name.method, watch.name.setting).search == "fixed"
     labels = {
         "image": tuple(path.stem for path in who.faces.paths),
         "judge": tuple(judge.name for judge in bench.judges),
         "witness": watch.witnesses,
         "other": watch.witnesses,
-        "target": who.target_names,
+        # Of a single-target method every image sees one target, its own: `target` says which.
+        "target": ("nearest",) if single else who.target_names,
         "region": spectrum.REGIONS,
     }
     own = {k: ("image", "judge") if v.ndim == 2 else ("image",) for k, v in outcome.items()}
-    return Recording({**arrays, **outcome}, {**axes, **own}, steps, labels), canvases
+    made_of_it = Recording({**arrays, **outcome}, {**axes, **own}, steps, labels)
+    return Watched(made_of_it, who, canvases, last)
 
 
 def _described(watch: Watch) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
@@ -261,15 +301,25 @@ def _described(watch: Watch) -> tuple[dict[str, tuple[str, ...]], dict[str, np.n
 
 
 def outcomes(
-    run: Run, bench: ranking.Bench, cell: str, indices: np.ndarray, canvases: np.ndarray
+    run: Run,
+    bench: ranking.Bench,
+    cell: str,
+    indices: np.ndarray,
+    canvases: np.ndarray,
+    targets: int | None,
 ) -> dict[str, np.ndarray]:
-    """What became of each image, kept below `cell`: {measure: [P, judges] bool}, PSNR and SSIM [P]."""
+    """What became of each image, kept below `cell`: {measure: [P, judges] bool}, PSNR and SSIM [P].
+
+    Rank-N-T counts the first `targets` of the bench alone.
+    """
     identities = bench.probes.identities[indices]
     found = [
         cells.kept(
             run.workdir,
             f"{cell}/on {judge.name}",
-            lambda judge=judge: ranking.found(bench, judge, canvases[:, None], identities),  # type: ignore[misc]
+            lambda judge=judge: ranking.found(  # type: ignore[misc]
+                bench, judge, canvases[:, None], identities, targets
+            ),
         )
         for judge in bench.judges
     ]
@@ -299,11 +349,9 @@ DIRECTIONS = ("random", "gradient")
 
 
 def surface(
-    bench: ranking.Bench,
+    seen: Watched,
     recognisers: Sequence[str],
-    clean: np.ndarray,
-    protected: np.ndarray,
-    targets: np.ndarray,
+    count: int,
     *,
     direction: str = "random",
     points: int = 13,
@@ -312,33 +360,28 @@ def surface(
     """The loss around the way from the photo to its protection, on any recogniser.
 
     Args:
-      bench: whose targets are meant.
-      recognisers: names; the first is the one whose gradient is taken.
-      clean, protected: [P,160,160,3] uint8.
-      targets: [P] index of the target that each image was moved to.
+      seen: the attack whose first images are taken, each with the target that it was moved to.
+      recognisers: names out of those that embed the targets.
+      count: P, at the most.
       direction: across the mask, at its length and orthogonal to it: "random" signs, or the "gradient"
         of the last recogniser's margin at the photo (its sign).
       points: A and B.
       seed: of the random signs.
 
-    Raises:
-      ValueError: another direction.
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"{direction!r} is no direction; use {', '.join(DIRECTIONS)}")
     along, across = np.linspace(-0.25, 1.5, points), np.linspace(-1, 1, points)
-    real = jnp.asarray(clean, jnp.float32)
-    masks = jnp.asarray(protected, jnp.float32) - real
+    real = jnp.asarray(seen.subjects.faces.canvases[:count], jnp.float32)
+    masks = jnp.asarray(seen.canvases[:count], jnp.float32) - real
     noise = jax.random.rademacher(jax.random.key(seed), masks.shape, jnp.float32)
     if direction == "gradient":
         embed, params = on_canvas(recognisers[-1])
-        goals = jnp.asarray(bench.target_embeddings[recognisers[-1]][targets])
+        goals = jnp.asarray(seen.subjects.targets[recognisers[-1]][seen.targets[:count]])
         noise = _ascent(embed, params, real, goals)
     second = jax.vmap(_orthogonal)(noise, masks)
     margins = {}
     for name in recognisers:
         embed, params = on_canvas(name)
-        goals = jnp.asarray(bench.target_embeddings[name][targets])
+        goals = jnp.asarray(seen.subjects.targets[name][seen.targets[:count]])
         margins[name] = np.stack(
             [
                 np.asarray(_slice(embed, params, *rows, jnp.asarray(along), jnp.asarray(across)))

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import data, pairs, plots, protections, protocols, recording
+from experiments import (
+    data,
+    entry,
+    pairs,
+    plots,
+    protections,
+    protocols,
+    recording,
+    results,
+)
 from tipim_jax.errors import UserError
 
 EXPERIMENTS = [
@@ -17,7 +26,6 @@ EXPERIMENTS = [
 # Faults of whoever calls, which keep their traceback: (file, what it says).
 FAULTS = {
     ("identity_folder.py", "give root, the identity folder, to build this dataset"),
-    ("watching.py", "is no direction"),
 }
 
 
@@ -87,3 +95,25 @@ def test_plots_say_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UserError, match=r"run `pip install \"tipim-jax\[plots\]\"`"):
         plots.panels({"a": {"b": plots.Line([0], [0])}}, plots.Axes("x", "y"))
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(capsys, monkeypatch):
+    """Only what a user gave ends in one sentence; XLA tells of wrong shapes by ValueErrors too."""
+    monkeypatch.setattr(entry.app, "run", lambda main: main(["launch"]))
+
+    def refuses(_: list[str]) -> None:
+        raise UserError("give --data_dir")
+
+    def fails(_: list[str]) -> None:
+        raise ValueError("shapes (3,) and (4,) do not fit")
+
+    entry.run(refuses)
+    assert capsys.readouterr().err == "error: give --data_dir\n"
+    with pytest.raises(ValueError, match="do not fit"):
+        entry.run(fails)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be made"):
+        results.prepare(str(tmp_path / "file" / "work"), {})

@@ -219,6 +219,19 @@ def test_presets_go_through_the_photo(monkeypatch, tmp_path):
     assert np.abs(change[:, 0]).max() <= 2  # it fades out at the border
 
 
+def test_a_run_refuses_other_weights(run_in, tmp_path, monkeypatch):
+    """What was made with a model is not mixed with what another one of its name would make."""
+    run = run_in(tmp_path)
+    run.named(["first/mim"])
+    run.named(["first/mim", "second/mim"])
+    found = runs.zoo.find
+    monkeypatch.setattr(runs.zoo, "find", lambda name: found(name)._replace(origin=name))
+    with pytest.raises(UserError, match="another model that was called second"):
+        run.named(["second/mim"])
+    run._replace(workdir=tmp_path / "other").workdir.mkdir()
+    run._replace(workdir=tmp_path / "other").named(["second/mim"])
+
+
 def test_a_run_refuses_rows_that_it_cannot_judge(run_in, tmp_path):
     run = run_in(tmp_path)
     assert list(run.named(["tiny/mim_best"], every_target=True)) == ["tiny/mim_best"]
