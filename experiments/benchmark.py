@@ -19,7 +19,7 @@ batch changes no image and adds no collective. (a) and (b) need the extra `parit
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -41,8 +41,6 @@ from experiments import (
     sharding,
 )
 from experiments.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
-from ports import zoo
-from tipim_jax.errors import UserError
 
 _MODELS = flags.DEFINE_list(
     "models", ["mobilefacenet_casia", "irse50", "sface+dlib"], "Surrogates; + joins several."
@@ -218,45 +216,6 @@ def speedup(rows: Iterable[dict[str, Any]], name: str, targets: int, than: str) 
     return best[0] / best[1]
 
 
-def kept(path: Path, made_of: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-    """What the JSON file holds; made and saved if it is not there, or was made of something else."""
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and found.get("made of") == made_of:
-            return found["made"]
-    content = {"made of": made_of, "made": make()}
-    results.write(path, json.dumps(content, indent=1) + "\n")
-    return content["made"]
-
-
-def numbers(flag: str, texts: Sequence[str]) -> list[int]:
-    """The numbers of a flag that lists some.
-
-    Raises:
-      UserError: one is none, or less than 1.
-    """
-    for text in texts:
-        if not text.isdecimal() or int(text) < 1:
-            raise UserError(f"--{flag}: {text!r} is no number of 1 or more")
-    return [int(text) for text in texts]
-
-
-def check_wanted(wanted: str) -> None:
-    """Whether the implementations can be run here.
-
-    Raises:
-      UserError: they cannot.
-    """
-    if unknown := [name for name in wanted or " " if name not in IMPLEMENTATIONS]:
-        raise UserError(
-            f"--implementations: {unknown[0]!r} is none of {', '.join(IMPLEMENTATIONS)}"
-        )
-    if set(wanted) & set(contenders.PYTORCH) and not machine.pytorch():
-        raise UserError(
-            'PyTorch is absent; run `pip install -e ".[parity]"`, or give --implementations=rcd'
-        )
-
-
 def check_sharding(devices: int, names: Sequence[str], workdir: str) -> None:
     """Main of --devices."""
     jax.config.update("jax_num_cpu_devices", devices)
@@ -272,12 +231,12 @@ def compare_protection(folder: Path, names: Sequence[str]) -> None:
     protocol = data.chosen_protocol(False, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
     bench = ranking.bench(data.thinned(protocol, _NUM_PROBES.value), None, Path(_CACHE.value))
     rows = []
-    judges = {judge.name: runs.digest(zoo.find(judge.name)) for judge in bench.judges}
+    judges = {judge.name: runs.digest(judge.name) for judge in bench.judges}
     for name, implementation in product(names, _WANTED.value):
         path = folder / f"protection-{name}-{implementation}-{_NUM_PROBES.value}.json"
         used = contenders.model(name)
         made_of = {"weights": used.digest, "photos": protocol.digest, "judges": judges}
-        rows.append(kept(path, made_of, partial(protection, used, bench, implementation)))
+        rows.append(results.kept(path, made_of, partial(protection, used, bench, implementation)))
     print(results.save(folder, "protection", rows))
 
 
@@ -286,11 +245,11 @@ def main(_: list[str]) -> None:
     names = ["mobilefacenet_casia"] if quick else _MODELS.value
     if _DEVICES.value:
         return check_sharding(_DEVICES.value, names, _WORKDIR.value)
-    counts = [4] if quick else numbers("targets", _TARGETS.value)
-    batches = [1] if quick else numbers("batches", _BATCHES.value)
+    counts = [4] if quick else entry.numbers("targets", _TARGETS.value)
+    batches = [1] if quick else entry.numbers("batches", _BATCHES.value)
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)
     wanted = "rd" if quick else _WANTED.value
-    check_wanted(wanted)
+    contenders.check_wanted(wanted)
     folder = results.prepare(
         _WORKDIR.value, {**SETTING._asdict(), "rounds": rounds, "extra_steps": extra}
     )
@@ -299,14 +258,14 @@ def main(_: list[str]) -> None:
         used = contenders.model(name)
         per_pass = machine.flops(used.combined)
         for count, batch in product(counts, batches):
-            rows += kept(
+            rows += results.kept(
                 folder / f"cell-{name}-T{count}-B{batch}-{wanted}.json",
                 {"weights": used.digest},
                 partial(cell, used, count, batch, rounds, extra, per_pass, wanted),
             )
         bounds += roofline(used, counts[-1] if 10 not in counts else 10, per_pass)
     compared = names if {"a", "c"} <= set(wanted) else []
-    record = kept(
+    record = results.kept(
         folder / "notes.json",
         {name: contenders.model(name).digest for name in compared},
         lambda: {

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import methods, released
+from experiments import machine, methods, released
 from ports import architectures, random_weights, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import OwnFile
@@ -38,6 +38,22 @@ IMPLEMENTATIONS = {
 }
 PYTORCH = "ab"  # take the extra `parity`
 ONE_BY_ONE = "ar"  # take one image at a time
+
+
+def check_wanted(wanted: str) -> None:
+    """Whether the implementations can be run here.
+
+    Raises:
+      UserError: they cannot.
+    """
+    if unknown := [name for name in wanted or " " if name not in IMPLEMENTATIONS]:
+        raise UserError(
+            f"--implementations: {unknown[0]!r} is none of {', '.join(IMPLEMENTATIONS)}"
+        )
+    if set(wanted) & set(PYTORCH) and not machine.pytorch():
+        raise UserError(
+            'PyTorch is absent; run `pip install -e ".[parity]"`, or give --implementations=rcd'
+        )
 
 
 class Model(NamedTuple):

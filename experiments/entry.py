@@ -1,7 +1,7 @@
 """How every launch begins, and how bad input ends it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app
 
@@ -29,3 +29,15 @@ def run(main: Callable[[list[str]], None], arguments: bool = False) -> None:
         return None
 
     app.run(told)
+
+
+def numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """The numbers of a flag that lists some.
+
+    Raises:
+      UserError: one is none, or less than 1.
+    """
+    for text in texts:
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--{flag}: {text!r} is no number of 1 or more")
+    return [int(text) for text in texts]

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,17 @@ def write(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
     write_atomically(path, content, overwrite=True)
+
+
+def kept(path: Path, made_of: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+    """What the JSON file holds; made and saved if it is not there, or was made of something else."""
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and found.get("made of") == made_of:
+            return found["made"]
+    content = {"made of": made_of, "made": make()}
+    write(path, json.dumps(content, indent=1) + "\n")
+    return content["made"]
 
 
 def machine() -> dict[str, Any]:

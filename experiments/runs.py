@@ -11,7 +11,6 @@ from experiments import cells, data, protections, ranking, results
 from experiments.methods import Setting
 from experiments.protections import Name, Subjects
 from ports import zoo
-from ports.card import ModelCard
 from tipim_jax.errors import UserError
 from tipim_jax.photos.presets import PRESETS, Settings
 from tipim_jax.photos.targets import Targets, built_in
@@ -26,11 +25,16 @@ def note_weights(workdir: Path, models: Iterable[str]) -> None:
     Raises:
       UserError: there is no such model, or `workdir` holds results of another one by its name.
     """
-    results.note_weights(workdir, {name: digest(zoo.find(name)) for name in models})
+    results.note_weights(workdir, {name: digest(name) for name in models})
 
 
-def digest(card: ModelCard) -> str:
-    """Changes with a model's weights, network, input or alignment; a name may be registered anew."""
+def digest(model: str) -> str:
+    """Changes with a model's weights, network, input or alignment; a name may be registered anew.
+
+    Raises:
+      UserError: there is no such model.
+    """
+    card = zoo.find(model)
     return hashlib.sha256(repr(card._replace(missing="")).encode()).hexdigest()[:16]
 
 

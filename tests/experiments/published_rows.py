@@ -57,6 +57,7 @@ def main(folder: Path, photos: Path | None = None) -> None:
     networks = {name: network(name) for name in ("irse50", "ir152", "facenet", "mobileface")}
     zoo.load = lambda name, *dtype: networks[name]
     zoo.find = lambda name: SimpleNamespace(features=6)
+    runs.digest = lambda name: name
     zoo.thresholds = lambda name: {"far_1e-3": 0.5}
     runs.Setting = partial(runs.Setting, steps=2)
     root = manifests(folder, photos)

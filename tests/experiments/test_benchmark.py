@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments import benchmark, contenders
+from experiments import contenders, entry, results
 from tipim_jax.errors import UserError
 
 
@@ -14,12 +14,12 @@ def test_kept_cells_are_made_anew_of_something_else(tmp_path):
         calls.append(None)
         return [len(calls)]
 
-    assert benchmark.kept(path, {"weights": "a"}, made) == [1]
-    assert benchmark.kept(path, {"weights": "a"}, made) == [1]
-    assert benchmark.kept(path, {"weights": "b"}, made) == [2]
-    assert benchmark.kept(path, {"weights": "b", "photos": "p"}, made) == [3]
+    assert results.kept(path, {"weights": "a"}, made) == [1]
+    assert results.kept(path, {"weights": "a"}, made) == [1]
+    assert results.kept(path, {"weights": "b"}, made) == [2]
+    assert results.kept(path, {"weights": "b", "photos": "p"}, made) == [3]
     path.write_text("[7]")  # says nothing of what it was made of
-    assert benchmark.kept(path, {"weights": "b"}, made) == [4]
+    assert results.kept(path, {"weights": "b"}, made) == [4]
 
 
 def test_a_model_is_known_by_its_weights():
@@ -36,12 +36,12 @@ def test_a_model_is_known_by_its_weights():
 @pytest.mark.parametrize("text", ["ten", "0", "-1", "1.5", ""])
 def test_counts_are_whole_numbers(text):
     with pytest.raises(UserError, match="is no number of 1 or more"):
-        benchmark.numbers("targets", ["10", text])
+        entry.numbers("targets", ["10", text])
 
 
 def test_implementations_that_cannot_run(monkeypatch):
-    monkeypatch.setattr(benchmark.machine, "pytorch", lambda: False)
-    benchmark.check_wanted("rcd")
+    monkeypatch.setattr(contenders.machine, "pytorch", lambda: False)
+    contenders.check_wanted("rcd")
     for wanted, complaint in (("x", "'x' is none of a, b"), ("", "is none of"), ("ad", "absent")):
         with pytest.raises(UserError, match=complaint):
-            benchmark.check_wanted(wanted)
+            contenders.check_wanted(wanted)

@@ -224,12 +224,18 @@ def test_a_run_refuses_other_weights(run_in, tmp_path, monkeypatch):
     run = run_in(tmp_path)
     run.named(["first/mim"])
     run.named(["first/mim", "second/mim"])
-    found = runs.zoo.find
-    monkeypatch.setattr(runs.zoo, "find", lambda name: found(name)._replace(origin=name))
+    monkeypatch.setattr(runs, "digest", lambda name: f"{name}, registered anew")
     with pytest.raises(UserError, match="another model that was called second"):
         run.named(["second/mim"])
-    run._replace(workdir=tmp_path / "other").workdir.mkdir()
     run._replace(workdir=tmp_path / "other").named(["second/mim"])
+
+
+def test_a_model_is_known_by_its_card(monkeypatch):
+    digest, card = runs.digest("sface"), runs.zoo.find("sface")
+    assert runs.digest("sface") == digest != runs.digest("dlib")
+    for changed in (card._replace(origin="other weights"), card._replace(scale=2.0)):
+        monkeypatch.setattr(runs.zoo, "find", lambda _, changed=changed: changed)
+        assert runs.digest("sface") != digest
 
 
 def test_a_run_refuses_rows_that_it_cannot_judge(run_in, tmp_path):
