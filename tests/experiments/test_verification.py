@@ -12,6 +12,7 @@ from sklearn.metrics import roc_curve
 from experiments import data, framing, pairs, paper, protocols, verification
 from experiments.people import people_of
 from tipim_jax.errors import UserError
+from tipim_jax.photos.faces import version
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +67,7 @@ def test_the_flags_of_every_published_row_run(tmp_path):
     # One of the two photos has another one beside it.
     assert comparisons(tmp_path / "obfuscation") == {"pairs": {1}}
     for shown in framing.FRAMINGS.values():
-        assert any((tmp_path / "cache" / shown.kind).iterdir())
+        assert any((tmp_path / "cache" / f"{shown.kind}-{version()}").iterdir())
 
 
 def test_groups_and_obfuscation_on_photos_of_people(tmp_path, research_data):
