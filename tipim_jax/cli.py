@@ -1,10 +1,13 @@
 """The command `tipim`: protect photos, verify them, list recognisers, make targets."""
 
 import argparse
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
+from types import FrameType
 from typing import NoReturn
 
 from ports import store
@@ -29,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     _keep_compilations()
+    own_signals = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if own_signals else None
     try:
         return options.run(options)
     except UserError as error:
@@ -41,9 +46,23 @@ def _run(options: argparse.Namespace) -> int:
         return FAILED
     except Exception:
         return _fault()
+    except Terminated:
+        say("terminated")
+        return 143
     except KeyboardInterrupt:
-        say("interrupted; the photos written so far are complete")
+        say("interrupted")
         return 130
+    finally:
+        if own_signals:
+            signal.signal(signal.SIGTERM, before)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: to end as Ctrl-C does, with another exit code."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _fault() -> int:

@@ -6,6 +6,7 @@ import getpass
 import io
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +22,11 @@ from tipim_jax.photos import engine, targets, verify
 EPSILON = 10  # of the album
 # Two steps on one surrogate towards two targets: everything a mask goes through, at little cost.
 QUICK = ("--steps=2", "--batch_size=2", "--surrogates=sface", f"--epsilon={EPSILON}")
+PROGRESS = re.compile(r"^\[\d+ s\] .*\n", re.MULTILINE)  # lines of a run without a terminal
 
 
 class Outcome(NamedTuple):
-    """What a run of the command gave."""
+    """What a run of the command gave, its progress left out."""
 
     code: int
     out: str
@@ -67,7 +69,7 @@ def prepared(cache):
     programs, loaded = {}, {}
     build, load, load_detector = engine.build, verify.load, yunet.load
 
-    def built(surrogates, goals, settings, photos=None):
+    def built(surrogates, goals, settings, photos=None, told=lambda _: None):
         s = settings
         key = (*surrogates, len(goals.names), s.gamma, s.batch_size)
         weights = [engine.WEIGHTS.get(name, 1.0) for name in surrogates]
@@ -108,7 +110,8 @@ def bare_tipim(cache, monkeypatch, tmp_path, capsys):
     def run(*arguments) -> Outcome:
         capsys.readouterr()
         code = _main(arguments)
-        return Outcome(code, *capsys.readouterr())
+        out, err = capsys.readouterr()
+        return Outcome(code, out, PROGRESS.sub("", err))
 
     return run
 
@@ -143,7 +146,7 @@ def album(tmp_path_factory, cache, two_targets, prepared):
                 for patch in prepared:
                     monkeypatch.setattr(*patch)
                 code = _main([*arguments, "--pictures", *QUICK, "--targets", two_targets])
-            told.write_text(json.dumps([code, out.getvalue(), err.getvalue()]))
+            told.write_text(json.dumps([code, out.getvalue(), PROGRESS.sub("", err.getvalue())]))
     return Album(folder, protected, Outcome(*json.loads(told.read_text())))
 
 

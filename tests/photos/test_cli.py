@@ -15,7 +15,7 @@ import pytest
 from ports import fetch, packages, store, zoo
 from ports.card import OwnFile, to_json
 from tests.photos import album as albums
-from tests.photos.conftest import QUICK
+from tests.photos.conftest import PROGRESS, QUICK
 from tipim_jax.photos import targets
 
 
@@ -361,7 +361,7 @@ def test_the_installed_command(album, photo, two_targets, cache, tmp_path):
     done = subprocess.run(
         [command, *arguments], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stderr == (
+    assert PROGRESS.sub("", done.stderr) == (
         f"tipim: {photo.parent / 'text.jpg'} is not a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF photo, "
         "whatever its name\n"
     )
@@ -369,6 +369,7 @@ def test_the_installed_command(album, photo, two_targets, cache, tmp_path):
     assert "1 of" in done.stdout or "0 of" in done.stdout
     assert (out / "photo.png").read_bytes() == (album.protected / "plain.png").read_bytes()
     assert sorted(path.name for path in out.iterdir()) == [
+        ".tipim",
         "photo.png",
         "report.html",
         "report.json",

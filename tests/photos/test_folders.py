@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tipim_jax.photos.folders import discover, output_names, prepare_output
+from tipim_jax.photos.folders import discover, output_names, prepare_output, unoccupied
 from tipim_jax.photos.photo import PhotoError
 
 
@@ -29,6 +29,7 @@ def test_one_folder_is_mirrored_in_order(tmp_path):
     found = discover([photos], tmp_path / "out")
     assert outputs(found) == ["a.png", "b.JPG", "sub/d.heic", "sub/deep/c.webp"]
     assert [job.source for job in found.jobs] == [photos / name for name in outputs(found)]
+    assert found.others == [photos / "notes.txt"]
     assert found.problems == []
 
 
@@ -154,7 +155,7 @@ def test_inputs_are_never_outputs(tmp_path):
     with pytest.raises(PhotoError, match="is one of the photos given"):
         discover([photos], photos)
     with pytest.raises(PhotoError, match="is one of the photos given"):
-        discover([photos / "a.jpg"], photos, overwrite=True)
+        discover([photos / "a.jpg"], photos)
     other = tree(tmp_path / "other", "c.jpg")
     with pytest.raises(PhotoError, match="is one of the photos given"):
         discover([photos, other], tmp_path)
@@ -163,10 +164,12 @@ def test_inputs_are_never_outputs(tmp_path):
 def test_existing_outputs_are_known_before_any_work(tmp_path):
     photos = tree(tmp_path / "in", "a.jpg", "b.jpg")
     out = tree(tmp_path / "out", "a.jpg")
-    found = discover([photos], out)
-    assert outputs(found) == ["b.jpg"]
-    assert "exists already" in found.problems[0][1]
-    assert outputs(discover([photos], out, overwrite=True)) == ["a.jpg", "b.jpg"]
+    jobs = discover([photos], out).jobs
+    free, problems = unoccupied(jobs, out)
+    assert free == jobs[1:]
+    ((source, text),) = problems
+    assert source == photos / "a.jpg"
+    assert "exists already" in text
 
 
 def test_the_output_folder_is_made_and_tried(tmp_path):

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tipim_jax.photos.records import photo_from_json, photo_json
 from tipim_jax.photos.report import (
+    caveat,
     face_pictures,
     names,
+    pictured,
     proof_table,
     report_html,
     report_json,
@@ -36,6 +40,7 @@ def run() -> RunResult:
         matches={"sface": Match(0.999, 0.12, 0.36), "frfeat": Match(1.0, 0.31, 0.33)},
         psnr=33.61,
         ssim=0.931,
+        change=41,
         target="virtual-3",
         pictures=pictures,
     )
@@ -43,7 +48,9 @@ def run() -> RunResult:
     small = FaceResult((1.0, 2.0, 9.0, 9.0), {}, skipped="it is 9 px wide, under 20")
     return RunResult(
         photos=(
-            PhotoResult(Path("in/a.jpg"), Path("out/a.jpg"), (good, half), notes=("a note",)),
+            PhotoResult(
+                Path("in/a.jpg"), Path("out/a.jpg"), (good, half), notes=("a note",), change=44
+            ),
             PhotoResult(Path('in/<b>"&\n.jpg'), Path("out/b.jpg"), (small,)),
             PhotoResult(Path("in/c.jpg"), error="c.jpg is empty (0 bytes)"),
         ),
@@ -69,16 +76,17 @@ def test_table(run):
     assert (
         proof_table(run)
         == """\
-photo  face  recogniser  before  after  threshold  protected  PSNR   SSIM
------  ----  ----------  ------  -----  ---------  ---------  ----  -----
-a.jpg     1  sface *      0.999  0.120      0.360  yes        33.6  0.931
+photo  face  recogniser  before  after  threshold  protected  PSNR   SSIM  change
+-----  ----  ----------  ------  -----  ---------  ---------  ----  -----  ------
+a.jpg     1  sface *      0.999  0.120      0.360  yes        33.6  0.931      41
              frfeat       1.000  0.310      0.330  yes
-a.jpg     2  sface *      0.999  0.120      0.360  yes        33.6  0.931
+a.jpg     2  sface *      0.999  0.120      0.360  yes        33.6  0.931      41
              frfeat       1.000  0.500      0.330  NO
-before, after: cosine to the original face. * the mask was made on it.
+before, after: cosine to the original face. * the mask was made on it. change: the largest of any pixel of \
+the face, in levels of 255.
 a.jpg: a note
 <b>"&\\n.jpg, face 1: left alone: it is 9 px wide, under 20
-c.jpg: not done: c.jpg is empty (0 bytes)"""
+c.jpg: NOT protected: c.jpg is empty (0 bytes)"""
     )
 
 
@@ -102,12 +110,12 @@ def test_photos_of_one_name_are_told_apart(run):
 def test_summary_line(run):
     assert summary_line(run) == (
         "3 photos, 3 faces; 1 of 2 protected from every recogniser (sface 2, frfeat 1); mean PSNR "
-        "33.6 dB, SSIM 0.931; 4.0 s per face (compiling took 14.0 s); 1 face left alone; "
-        "1 photo not done."
+        "33.6 dB, SSIM 0.931; largest change of a pixel 44 levels; 4.0 s per face (compiling "
+        "took 14.0 s); 1 face left alone; 1 photo not done."
     )
     nothing = run._replace(photos=run.photos[2:])
     assert summary_line(nothing) == "1 photo, 0 faces; 1 photo not done."
-    assert proof_table(nothing) == "c.jpg: not done: c.jpg is empty (0 bytes)"
+    assert proof_table(nothing) == "c.jpg: NOT protected: c.jpg is empty (0 bytes)"
 
 
 def test_json_is_json_and_stable(run):
@@ -115,10 +123,11 @@ def test_json_is_json_and_stable(run):
     assert report["schema"] == 2
     assert set(report) == {
         "schema", "settings", "surrogates", "versions", "timings", "summary", "photos",
+        "judged_by_surrogates_alone", "unreached", "others",
     }  # fmt: skip
     assert report["settings"] == {"epsilon": 6, "seed": 0, "gamma": None}
     photo = report["photos"][0]
-    assert set(photo) == {"source", "output", "error", "faceless", "notes", "faces"}
+    assert set(photo) == {"source", "output", "error", "faceless", "change", "notes", "faces"}
     assert photo["faces"][0] == {
         "box": [300.0, 200.0, 250.0, 300.0],
         "target": "virtual-3",
@@ -126,6 +135,7 @@ def test_json_is_json_and_stable(run):
         "protected": True,
         "psnr": 33.61,
         "ssim": 0.931,
+        "change": 41,
         "recognisers": {
             "sface": {
                 "before": 0.999, "after": 0.12, "threshold": 0.36, "protected": True,
@@ -166,9 +176,60 @@ def test_pictures():
 
 def test_reports_do_not_overwrite_each_other(run, tmp_path):
     first = write_report(run, tmp_path)
-    second = write_report(run, tmp_path)
+    assert write_report(run, tmp_path) == first  # of the same photos
+    second = write_report(run._replace(photos=run.photos[:1]), tmp_path)
     assert [p.name for p in first + second] == [
         "report.json", "report.html", "report-2.json", "report-2.html",
     ]  # fmt: skip
     assert json.loads(first[0].read_text())["photos"][2]["error"] == "c.jpg is empty (0 bytes)"
-    assert write_report(run, tmp_path, overwrite=True) == first
+    assert write_report(run._replace(photos=run.photos[:1]), tmp_path) == second
+    (tmp_path / "report.json").write_text("mine")
+    assert write_report(run, tmp_path)[0].name == "report-2.json"
+    assert (tmp_path / "report.json").read_text() == "mine"
+
+
+def test_results_come_back_from_json(run):
+    for photo in run.photos:
+        values = json.loads(json.dumps(photo_json(photo, run.surrogates), allow_nan=False))
+        faces = tuple(face._replace(pictures=None) for face in photo.faces)
+        assert photo_from_json(values) == photo._replace(faces=faces)
+
+
+def test_a_proof_by_surrogates_alone_says_so(run):
+    assert caveat(run) == ""
+    alone = run._replace(surrogates=("sface", "frfeat"))
+    assert "`tipim models fetch --all`" in caveat(alone)
+    for text in (proof_table(alone), report_html(alone), summary_line(alone)):
+        assert "judged only by the recognisers that the masks were made on" in text.replace(
+            "J", "j"
+        )
+    assert report_json(alone)["judged_by_surrogates_alone"] is True
+    nobody = alone._replace(photos=run.photos[1:])
+    assert caveat(nobody) == ""
+
+
+def test_what_is_required_decides(run):
+    good, half = run.photos[0].faces
+    for face, required, expected in (
+        (good, "all", True), (half, "all", False), (half, "seen", True), (half, "none", True),
+        (half._replace(matches={}), "all", False), (half._replace(matches={}), "none", True),
+    ):  # fmt: skip
+        assert face.satisfies(required, run.surrogates) is expected
+    assert not half.satisfies("seen", ("another",))
+
+
+def test_pictures_are_made_of_the_files_where_there_are_none(run, tmp_path):
+    before = np.random.default_rng(0).integers(9, 240, (80, 90, 3)).astype(np.uint8)
+    paths = [tmp_path / "in.png", tmp_path / "out.png"]
+    for path, pixels in zip(paths, (before, before + 3), strict=True):
+        Image.fromarray(pixels).save(path)
+    face = run.photos[0].faces[1]._replace(box=(30.0, 20.0, 25.0, 30.0))
+    photo = PhotoResult(paths[0], paths[1], (face,))
+    (shown,) = pictured(photo).faces
+    expected = face_pictures(before, before + 3, face.box)
+    np.testing.assert_array_equal(shown.pictures.mask, expected.mask)
+    one = run._replace(photos=(photo,))
+    assert report_html(one).count("<figure>") == 3
+    assert report_html(one, quick=True).count("<figure>") == 0
+    paths[0].unlink()
+    assert pictured(photo) == photo

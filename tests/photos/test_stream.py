@@ -53,7 +53,7 @@ def test_photos_in_memory_come_out_in_order_with_all_that_is_needed():
         assert outcome.faceless == ""
         np.testing.assert_array_equal(decode(outcome.finished.data).pixels, outcome.finished.pixels)
         assert len(outcome.finished.faces) == (2 if outcome.key == 1 else 1)
-    assert seen[-1]._replace(seconds=0.0) == protect.Progress(photos=7, found=8, masked=8)
+    assert seen[-1]._replace(seconds=0.0) == protect.Progress(read=7, photos=7, found=8, masked=8)
     assert seen == sorted(seen)
     assert seen[-1].seconds > 0
 

@@ -1,10 +1,20 @@
-"""What commands print: results on stdout, everything else on stderr."""
+"""What commands print: results on stdout; progress, and what went wrong, on stderr."""
 
 import contextlib
 import os
+import shutil
 import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
 
 from tipim_jax.errors import printable
+from tipim_jax.photos.protect import Progress
+
+PLAIN_EVERY = (
+    10.0  # seconds between lines that tell how far a phase is, where stderr is no terminal
+)
 
 
 def show(text: str) -> None:
@@ -30,3 +40,104 @@ def close() -> None:
 def say(message: str) -> None:
     """Prints one line about what went wrong, or what should be known."""
     print(f"tipim: {printable(message)}", file=sys.stderr)
+
+
+class Phases:
+    """What a command is doing: one line of a terminal that changes, or lines with the seconds since the start.
+
+    Used as a context; what is said meanwhile stays above the line.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._clock, self._started = clock, clock()
+        self._terminal = self._stream.isatty()
+        self._name, self._line = "", ""
+        self._since = self._told = self._started
+
+    def __enter__(self) -> "Phases":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._clear()
+        self._line = ""
+
+    def begin(self, phase: str) -> None:
+        """Says what is done from now on; once for a phase."""
+        if phase != self._name:
+            self._name, self._since = phase, self._clock()
+            self._put(phase)
+
+    def update(self, text: str) -> None:
+        """Says how far the phase is."""
+        if self._terminal or self._clock() - self._told >= PLAIN_EVERY:
+            self._put(f"{self._name}: {text}")
+
+    @property
+    def seconds(self) -> float:
+        """Since the phase began."""
+        return self._clock() - self._since
+
+    def say(self, message: str) -> None:
+        """As `say`; what is said stays, and the progress goes on below it."""
+        self.say_as_is(f"tipim: {printable(message)}\n")
+
+    def say_as_is(self, text: str) -> None:
+        """Prints whole lines, such as a traceback, in the same way."""
+        self._clear()
+        self._stream.write(text)
+        if self._terminal:
+            self._stream.write(self._line)
+        self._stream.flush()
+
+    def _put(self, text: str) -> None:
+        self._told = self._clock()
+        if self._terminal:
+            width = shutil.get_terminal_size().columns
+            self._line = text[: width - 1]
+            self._stream.write(f"\r\x1b[K{self._line}")
+        else:
+            self._stream.write(f"[{self._told - self._started:.0f} s] {text}\n")
+        self._stream.flush()
+
+    def _clear(self) -> None:
+        if self._terminal and self._line:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def how_far(progress: Progress, photos: int, seconds: float) -> str:
+    """How far a stream of photos is, and how long the rest will take if it goes on as it went.
+
+    Args:
+      progress: of the stream.
+      photos: that it is given.
+      seconds: since it began.
+    """
+    p = progress
+    if photos > 1:
+        text = f"{p.photos} of {photos} photos, {p.masked} faces"
+    else:
+        text = f"{p.masked} of {p.found} faces"
+    # Photos that are not read yet are taken to hold as many faces as those that are.
+    expected = p.found * photos / p.read if p.read else 0.0
+    if p.masked == 0 or expected <= p.masked:
+        return text
+    return f"{text}, about {_duration(seconds * (expected - p.masked) / p.masked)} left"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90:
+        return f"{5 * round(seconds / 5)} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

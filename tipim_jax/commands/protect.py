@@ -1,38 +1,66 @@
 """`tipim protect` and `tipim demo`: protect photos and prove it."""
 
 import argparse
-import sys
+import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from tqdm import tqdm
+import jax
+import numpy as np
 
-from ports import yunet
+from ports import packages, yunet, zoo
 from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
-from tipim_jax.commands.progress import say, show
-from tipim_jax.photos import engine, report, targets, verify
+from tipim_jax.commands.progress import Phases, how_far, show
+from tipim_jax.photos import compilation, engine, report, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
-from tipim_jax.photos.folders import discover, prepare_output
+from tipim_jax.photos.files import DiskFull, remove_leftovers
+from tipim_jax.photos.finish import Encoding
+from tipim_jax.photos.folders import Job, discover, prepare_output, unoccupied
+from tipim_jax.photos.journal import Earlier, Journal, stamp
+from tipim_jax.photos.photo import PhotoError
+from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models, Progress, versions
-from tipim_jax.photos.results import PhotoResult, RunResult, Timings
-from tipim_jax.photos.saving import protect_photos
+from tipim_jax.photos.results import REQUIRED, PhotoResult, RunResult, Timings
+from tipim_jax.photos.saving import failed, judge_again, protect_photos
+from tipim_jax.photos.targets import Targets
+from tipim_jax.types import PyTree
 
-DONE, PARTLY, FAILED = 0, 1, 2  # exit codes: every photo, some photos, none (or a usage error)
+DONE, PARTLY, FAILED, UNPROTECTED = 0, 1, 2, 3
+_MOST_PICTURES = 200  # photos whose pictures are kept in memory until the report is written
+_CODES = """exit codes:
+  0    every photo was done, and every face is protected by the judges that --require names
+  1    some photos were not done
+  2    no photo was done, or the command cannot be understood
+  3    every photo was done, but some faces are not protected by the judges that --require names
+  130  interrupted (143: terminated); the same command goes on where it was
+
+A photo without a face is done, and not saved. Files that are no photos do not count."""
 
 
 def add(commands: Commands) -> None:
     """Adds the two commands to a parser's commands."""
-    protect = commands.add_parser("protect", help="protect photos and prove it worked")
+    protect = commands.add_parser(
+        "protect",
+        help="protect photos and prove it worked",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     protect.add_argument("photos", nargs="+", metavar="PHOTO_OR_FOLDER")
     _add_own(protect)
     protect.set_defaults(run=lambda options: run(options, options.photos))
 
-    demo = commands.add_parser("demo", help="protect the built-in photos")
+    demo = commands.add_parser(
+        "demo",
+        help="protect the built-in photos",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     _add_own(demo)
     demo.set_defaults(run=lambda options: run(options, demo_photos()), pictures=True)
 
@@ -43,70 +71,284 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     shared.add(parser)
     add("--largest_only", action="store_true", help="protect the largest face of a photo only")
     add("--pictures", action="store_true", help="write before | after | mask×8 pictures of faces")
-    add("--overwrite", action="store_true", help="replace outputs that exist")
+    add("--overwrite", action="store_true", help="redo what is done, replace outputs that exist")
+    add(
+        "--require",
+        choices=REQUIRED,
+        default="all",
+        help="who must no longer recognise a face for exit code 0: all judges, those seen when the mask was "
+        "made, or none (all)",
+    )
+
+
+class _Task(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+      settings, surrogates, goals, encoding: as the options say.
+      detector: parameters of `ports.yunet`.
+      jobs: photos to protect.
+      asked: how many photos were asked for, those done earlier among them.
+      out: the output folder.
+      journal: of it.
+      replaced: outputs that may be replaced.
+      options: as parsed.
+    """
+
+    settings: Settings
+    surrogates: Sequence[str]
+    goals: Targets
+    encoding: Encoding
+    detector: PyTree
+    jobs: Sequence[Job]
+    asked: int
+    out: Path
+    journal: Journal
+    replaced: frozenset[Path]
+    options: argparse.Namespace
 
 
 def run(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     """Protects the photos, prints and writes the proof and returns the exit code."""
+    with Phases() as phases:
+        return _run(options, photos, phases)
+
+
+def _run(options: argparse.Namespace, photos: Sequence[str | Path], phases: Phases) -> int:
     started = time.perf_counter()
     settings, encoding = shared.settings_from(options), shared.encoding_from(options)
-    found = discover(photos, options.out, format=encoding.format, overwrite=options.overwrite)
+    found = discover(photos, options.out, format=encoding.format)
     results = [PhotoResult(path, error=problem) for path, problem in found.problems]
     for result in results:
-        _tell(result)
+        _tell(result, phases)
     if not found.jobs:
         return FAILED
     surrogates = shared.surrogates_from(options)
+    settings = compilation.with_precision(settings, compilation.mesh_over(None))
     detector = yunet.load()
     goals = shared.targets_from(options, detector, surrogates)
+    made_with = _made_with(options, settings, surrogates, goals, encoding)
     out = prepare_output(options.out)
-    with ThreadPoolExecutor(1) as pool:
-        build = partial(engine.build, photos=len(found.jobs))
-        building = pool.submit(build, surrogates, goals, settings)
-        judges = verify.verifiers()
-        made = building.result()
-    if warning := targets.warning(goals):
-        say(warning)
-    own = goals if options.targets else None
-    loaded = Models(partial(find_faces.find, detector), made, judges, own)
+    remove_leftovers(out)
+    journal = Journal(out, made_with, _versions(), surrogates)
+    earlier = (
+        Earlier({}, list(found.jobs), frozenset(), frozenset())
+        if options.overwrite
+        else journal.look_up(found.jobs)
+    )
+    jobs = earlier.left
+    if not options.overwrite:
+        fresh = [job for job in jobs if job.output not in earlier.replaced]
+        _, problems = unoccupied(fresh, out)
+        taken = {path for path, _ in problems}
+        jobs = [job for job in jobs if job.source not in taken]
+        for path, problem in problems:
+            results.append(PhotoResult(path, error=problem))
+            _tell(results[-1], phases)
+    if not jobs and not earlier.done:
+        return FAILED
+    if earlier.versions:
+        names = ", ".join(sorted(earlier.versions))
+        phases.say(f"what was done earlier was done with another {names}; --overwrite redoes it")
 
-    seconds = 0.0
-    with tqdm(total=len(found.jobs), unit="photo", disable=None) as bar:
+    task = _Task(
+        settings,
+        surrogates,
+        goals,
+        encoding,
+        detector,
+        jobs,
+        len(found.jobs),
+        out,
+        journal,
+        earlier.replaced,
+        options,
+    )
+    done, timings, stopped = _do(task, earlier, phases)
+    order = {job.source: i for i, job in enumerate(found.jobs)}
+    results = sorted([*results, *done], key=lambda result: order.get(result.source, -1))
+    run = RunResult(
+        photos=tuple(results),
+        surrogates=tuple(surrogates),
+        settings=settings._asdict(),
+        versions=versions(),
+        timings=timings._replace(total=time.perf_counter() - started),
+        others=tuple(found.others),
+        unreached=len(jobs) + len(earlier.done) - len(done),
+    )
+    written = _written(run, task, phases, quick=stopped is not None)
+    if isinstance(stopped, KeyboardInterrupt):
+        phases.say("what is done is saved and proved; the same command goes on with the rest")
+        raise stopped
+    return _code(run, options.require, whole=written)
 
-        def count(progress: Progress) -> None:
-            nonlocal seconds
-            seconds = progress.seconds
 
+def _do(
+    task: _Task, earlier: Earlier, phases: Phases
+) -> tuple[list[PhotoResult], Timings, BaseException | None]:
+    """The results of all photos, or of as many as could be done, and what ended the run before."""
+    done = [result._replace(earlier=True) for result in earlier.done.values()]
+    timings = Timings(0.0, 0.0, 0.0)
+    try:
+        thresholds = _thresholds()
+        stale = [
+            i for i, result in enumerate(done) if result.output and _knows_less(result, thresholds)
+        ]
+        if not task.jobs and not stale:
+            return done, timings, None
+        phases.begin("loading recognisers")
+        with ThreadPoolExecutor(1) as pool:
+            building = None
+            if task.jobs:
+                build = partial(engine.build, photos=task.asked, told=phases.begin)
+                building = pool.submit(build, task.surrogates, task.goals, task.settings)
+            judges = verify.verifiers()
+            made = None if building is None else building.result()
+        if warning := targets.warning(task.goals):
+            phases.say(warning)
+        find = partial(find_faces.find, task.detector)
+        if stale:
+            phases.begin("judging what was done earlier by recognisers that are new")
+        jobs_done = list(earlier.done)
+        for i in stale:
+            done[i] = _judged_again(task, jobs_done[i], done[i], find, judges, phases)
+        if made is None:
+            return done, timings, None
+
+        def told(progress: Progress) -> None:
+            nonlocal timings
+            timings = timings._replace(attack=progress.seconds, compile=made.compile_seconds)
+            phases.update(how_far(progress, len(task.jobs), phases.seconds))
+
+        own = task.goals if task.options.targets else None
+        phases.begin("protecting")
         for result in protect_photos(
-            loaded,
-            found.jobs,
-            out,
-            encoding,
-            overwrite=options.overwrite,
-            largest_only=options.largest_only,
-            told=count,
+            Models(find, made, judges, own),
+            task.jobs,
+            task.out,
+            task.encoding,
+            journal=task.journal,
+            overwrite=task.options.overwrite,
+            replaced=task.replaced,
+            largest_only=task.options.largest_only,
+            pictures=len(task.jobs) <= _MOST_PICTURES,
+            asked=task.asked,
+            told=told,
         ):
-            results.append(result)
-            bar.update()
+            done.append(result)
             if result.error:
-                bar.clear()
-                _tell(result)
-    timings = Timings(time.perf_counter() - started, made.compile_seconds, seconds)
-    run = RunResult(tuple(results), tuple(surrogates), made.settings._asdict(), versions(), timings)
-    paths = report.write_report(run, out)
-    if options.pictures:
-        report.write_pictures(run, out)
+                _tell(result, phases)
+    except DiskFull as error:
+        phases.say(str(error))
+        return done, timings, error
+    except KeyboardInterrupt as stop:
+        return done, timings, stop
+    return done, timings, None
+
+
+def _judged_again(
+    task: _Task,
+    job: Job,
+    done: PhotoResult,
+    find: find_faces.Find,
+    judges: Sequence[verify.Verifier],
+    phases: Phases,
+) -> PhotoResult:
+    """A photo that is done, judged by the recognisers that are here now; as it was if that fails."""
+    assert done.output is not None
+    try:
+        largest = task.options.largest_only
+        anew = judge_again(job, done, task.encoding, find, judges, largest_only=largest)
+        task.journal.add(job, stamp(job.source), done.output.read_bytes(), anew)
+    except DiskFull:
+        raise
+    except Exception as error:
+        _tell(failed(job.source, error), phases)
+        return done
+    return anew
+
+
+def _thresholds() -> dict[str, float]:
+    """The thresholds of the recognisers that will judge, without loading them."""
+    measured = {name: zoo.thresholds(name) for name in verify.calibrated()}
+    return {name: float(found["far_1e-3"]) for name, found in measured.items() if found}
+
+
+def _knows_less(result: PhotoResult, thresholds: dict[str, float]) -> bool:
+    """Whether a proof lacks a recogniser that is here, or has it with another threshold."""
+    return any(
+        name not in face.matches or face.matches[name].threshold != threshold
+        for face in result.faces
+        if not face.skipped
+        for name, threshold in thresholds.items()
+    )
+
+
+def _written(run: RunResult, task: _Task, phases: Phases, *, quick: bool) -> bool:
+    """Writes the reports, prints the proof, and says whether everything could be written."""
+    problem, paths = "", None
+    phases.begin("writing the report")
+    try:
+        paths = report.write_report(run, task.out, quick=quick)
+        if task.options.pictures:
+            report.write_pictures(run, task.out, quick=quick)
+    except PhotoError as error:
+        problem = str(error)
+    phases.__exit__(None, None, None)
     if table := report.proof_table(run):
         show(table)
     show(report.summary_line(run))
-    show(f"Photos in {out}; proof in {paths[0].name} and, with pictures, {paths[1].name}.")
-    failed = sum(bool(result.error) for result in results)
-    return DONE if not failed else FAILED if failed == len(results) else PARTLY
+    if paths is not None:
+        show(f"Photos in {task.out}; proof in {paths[0].name} and, with pictures, {paths[1].name}.")
+    if problem:
+        phases.say(problem)
+    return not problem
 
 
-def _tell(result: PhotoResult) -> None:
+def _code(run: RunResult, require: str, *, whole: bool) -> int:
+    lost = sum(bool(photo.error) for photo in run.photos) + run.unreached
+    if lost:
+        return FAILED if lost == len(run.photos) + run.unreached else PARTLY
+    if not whole:
+        return PARTLY
+    faces = [face for photo in run.photos for face in photo.faces if not face.skipped]
+    return DONE if all(face.satisfies(require, run.surrogates) for face in faces) else UNPROTECTED
+
+
+def _made_with(
+    options: argparse.Namespace,
+    settings: Settings,
+    surrogates: Sequence[str],
+    goals: Targets,
+    encoding: Encoding,
+) -> dict[str, Any]:
+    """What decides the bytes, by the names of the options, versions of packages apart."""
+    digest = hashlib.sha256()
+    if settings.goal == "become":
+        for name in surrogates:
+            if name in goals.embeddings:
+                digest.update(np.ascontiguousarray(goals.embeddings[name]).tobytes())
+    given = ("goal", "epsilon", "steps", "gamma", "seed", "batch_size", "precision")
+    return {
+        "strength": options.strength,
+        **{name: getattr(settings, name) for name in given},
+        "surrogates": {
+            name: hashlib.sha256(zoo.fingerprint(name).encode()).hexdigest() for name in surrogates
+        },
+        "targets": digest.hexdigest(),
+        **encoding._asdict(),
+        "largest_only": options.largest_only,
+    }
+
+
+def _versions() -> dict[str, str]:
+    device = jax.local_devices()[0]
+    return {**versions(), "detector": packages.YUNET.sha256, "device": device.device_kind}
+
+
+def _tell(result: PhotoResult, phases: Phases) -> None:
     """Says what went wrong with a photo, and which photo that is."""
     name = str(result.source)
-    say(result.error if name in result.error else f"{name}: {result.error}")
+    phases.say(result.error if name in result.error else f"{name}: {result.error}")
     if result.fault:
-        print(result.fault, end="", file=sys.stderr)
+        phases.say_as_is(result.fault)

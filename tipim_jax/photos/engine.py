@@ -1,7 +1,7 @@
 """From aligned faces to masks: everything that is loaded and compiled once and used for every batch."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -105,6 +105,7 @@ def build(
     *,
     photos: int | None = None,
     shard_params: bool = False,
+    told: Callable[[str], None] = lambda _: None,
 ) -> Engine:
     """Loads the surrogates and compiles the attack, or takes the program from an earlier run.
 
@@ -117,12 +118,14 @@ def build(
       photos: how many there are; many if None. The program that they are likely to need is made at once,
         the other one when it is called for.
       shard_params: as for `compilation.make_compiler`.
+      told: called with what is done from then on, in a few words.
 
     Raises:
-      ValueError: a surrogate is unknown or absent, the targets do not cover it, or nothing fits the device.
+      UserError: a surrogate is unknown or absent, the targets do not cover it, or nothing fits the device.
     """
     mesh = compilation.mesh_over(devices)
     settings = compilation.with_precision(settings, mesh)
+    told("loading recognisers")
     recognisers = [zoo.load(name, jnp.dtype(settings.precision)) for name in surrogates]
     weights = [WEIGHTS.get(name, 1.0) for name in surrogates]
     made = from_recognisers(
@@ -136,6 +139,7 @@ def build(
         kept=[zoo.find(name) for name in surrogates],
     )
     likely = made.single if photos is not None and made.alone(1, photos) else made.full
+    told("compiling the attack, or loading it")
     likely()
     return made
 

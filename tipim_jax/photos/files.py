@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import stat
 import threading
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 from tipim_jax.photos.decode import MAX_PIXELS, decode
 from tipim_jax.photos.encode import QUALITY, encode
 from tipim_jax.photos.photo import Photo, PhotoError
+
+_PART = re.compile(r"\.(\d+)-\d+\.part")
 
 
 class DiskFull(PhotoError):
@@ -123,6 +126,28 @@ def move_into_place(complete: Path, path: Path) -> None:
     with complete.open("rb+") as file:
         os.fsync(file.fileno())  # or a power cut could leave a name without its bytes
     os.replace(complete, path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes that were killed left of `write_atomically` in a folder and below it."""
+    for path in folder.rglob(".*.part"):
+        left_by = _PART.fullmatch(path.name)
+        if left_by and not _runs(int(left_by[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is there; where that cannot be asked without harm, it is taken to be."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def unwritten(path: Path, error: OSError) -> PhotoError:

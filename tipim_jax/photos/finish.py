@@ -31,12 +31,14 @@ class Finished(NamedTuple):
     Attributes:
       data: the file.
       pixels: [H,W,3] uint8, what the file shows when it is read again.
+      change: the largest of any sample of a pixel of the photo, pixel levels; the encoder's share included.
       faces: what was measured on it, in the order found.
       notes: what else the user should know, one sentence each.
     """
 
     data: bytes
     pixels: np.ndarray
+    change: int
     faces: tuple[FaceResult, ...]
     notes: tuple[str, ...]
 
@@ -73,7 +75,8 @@ def finish(
     if targets is not None:
         large = {i + 1: pending.faces[i] for i in pending.to_protect}
         told = (*told, *shown_by(targets, large, judges))
-    return Finished(data, saved, faces, (*pending.photo.notes, *notes, *told))
+    change = _change(pending.photo.pixels, saved)
+    return Finished(data, saved, change, faces, (*pending.photo.notes, *notes, *told))
 
 
 def apply_masks(pending: PendingPhoto, epsilon: float) -> np.ndarray:
@@ -129,12 +132,14 @@ def measure(
 
     results, notes = list(left_alone(pending)), []
     for i, face, match in zip(numbers, faces, matches, strict=True):
-        psnr, ssim = _quality(before, saved, face.box)
+        region = _region(before.shape, face.box)
+        a, b = before[region], saved[region]
         results[i] = FaceResult(
             box=face.box,
             matches=match,
-            psnr=psnr,
-            ssim=ssim,
+            psnr=metrics.psnr(a, b),
+            ssim=metrics.ssim(a, b),
+            change=_change(a, b),
             target=pending.targets.get(i, ""),
             pictures=face_pictures(before, saved, face.box) if pictures else None,
         )
@@ -177,12 +182,15 @@ def _matches(
     return matches
 
 
-def _quality(before: np.ndarray, after: np.ndarray, box: tuple[float, ...]) -> tuple[float, float]:
+def _change(before: np.ndarray, after: np.ndarray) -> int:
+    """The largest difference of two arrays of the same shape, uint8."""
+    return int((np.maximum(before, after) - np.minimum(before, after)).max())
+
+
+def _region(shape: tuple[int, ...], box: tuple[float, ...]) -> tuple[slice, slice]:
+    """The rows and columns of a face in a photo of `shape`."""
     left, top, width, height = box
-    rows = _inside(top, top + height, before.shape[0])
-    columns = _inside(left, left + width, before.shape[1])
-    a, b = before[rows, columns], after[rows, columns]
-    return metrics.psnr(a, b), metrics.ssim(a, b)
+    return _inside(top, top + height, shape[0]), _inside(left, left + width, shape[1])
 
 
 def _inside(low: float, high: float, length: int) -> slice:

@@ -34,10 +34,12 @@ class Found(NamedTuple):
     Attributes:
       jobs: in the order of the inputs, each folder sorted by name.
       problems: (input, one sentence) for inputs that cannot be done; the others still can.
+      others: files of the folders that are no photos as far as their names tell, hidden ones aside.
     """
 
     jobs: list[Job]
     problems: list[tuple[Path, str]]
+    others: list[Path]
 
 
 def discover(
@@ -45,7 +47,6 @@ def discover(
     out: str | os.PathLike[str],
     *,
     format: str | None = None,
-    overwrite: bool = False,
 ) -> Found:
     """Lists the photos of files and folders.
 
@@ -58,7 +59,6 @@ def discover(
       out: the output folder; it need not exist.
       format: the format outputs are written in, which sets their suffixes (`output_names`); each its own
         by default.
-      overwrite: whether outputs that exist are no problem.
 
     Raises:
       PhotoError: there is no input; an output would be one of the input files.
@@ -72,14 +72,17 @@ def discover(
     if len(roots) == 1:
         below = {roots[0]: ""}
     names: dict[Path, tuple[Path, Path]] = {}  # the file without links -> the file, its name
-    problems = []
+    problems: list[tuple[Path, str]] = []
+    others: dict[Path, Path] = {}
     for path in paths:
         if path.is_dir():
             try:
-                files = sorted(photos_below(path, leaving=out))
+                files = sorted(files_below(path, leaving=out))
             except OSError as error:
                 problems.append((path, f"{error.filename} cannot be read ({error.strerror})"))
                 continue
+            others |= {file.resolve(): file for file in files if not is_photo(file)}
+            files = [file for file in files if is_photo(file)]
             if not files:
                 problems.append((path, f"{path} holds no photo ({known()})"))
             for file in files:
@@ -96,16 +99,21 @@ def discover(
             raise PhotoError(
                 f"{out / job.output} is one of the photos given; choose another output folder"
             )
-    done = []
-    for job in named:
-        if (out / job.output).exists() and not overwrite:
-            text = (
-                f"{out / job.output} exists already; choose another output folder or overwrite it"
-            )
+    return Found(named, problems, [file for key, file in others.items() if key not in names])
+
+
+def unoccupied(jobs: Iterable[Job], out: Path) -> tuple[list[Job], list[tuple[Path, str]]]:
+    """The jobs whose outputs do not exist yet, and (input, one sentence) for the others."""
+    free: list[Job] = []
+    problems: list[tuple[Path, str]] = []
+    for job in jobs:
+        path = out / job.output
+        if path.exists():
+            text = f"{path} exists already; choose another output folder or overwrite it"
             problems.append((job.source, text))
         else:
-            done.append(job)
-    return Found(done, problems)
+            free.append(job)
+    return free, problems
 
 
 def prepare_output(out: str | os.PathLike[str]) -> Path:
@@ -126,7 +134,12 @@ def prepare_output(out: str | os.PathLike[str]) -> Path:
 
 
 def photos_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]:
-    """The files with a photo's suffix in a folder and below it, hidden ones and `leaving` aside.
+    """The files of `files_below` with a photo's suffix."""
+    return (path for path in files_below(folder, leaving=leaving) if is_photo(path))
+
+
+def files_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]:
+    """The files in a folder and below it, hidden ones and `leaving` aside.
 
     Raises:
       OSError: a folder cannot be read.
@@ -144,7 +157,7 @@ def photos_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]
             if not name.startswith(".") and (here / name).resolve() != skipped
         ]
         for name in files:
-            if not name.startswith(".") and is_photo(name):
+            if not name.startswith("."):
                 yield here / name
 
 

@@ -42,12 +42,14 @@ class Progress(NamedTuple):
     """How far a stream is.
 
     Attributes:
+      read: photos that were read, whether that went well or not.
       photos: that are finished, one way or another.
       found: faces found so far that get a mask.
       masked: of these, those whose mask is made.
       seconds: that making masks took so far.
     """
 
+    read: int = 0
     photos: int = 0
     found: int = 0
     masked: int = 0
@@ -120,9 +122,12 @@ def protect_stream(
     queue: deque[tuple[_Waiting[Key], int]] = deque()
     progress = Progress()
 
-    def tell(photos: int = 0, found: int = 0, masked: int = 0, seconds: float = 0.0) -> None:
+    def tell(
+        read: int = 0, photos: int = 0, found: int = 0, masked: int = 0, seconds: float = 0.0
+    ) -> None:
         nonlocal progress
         progress = Progress(
+            progress.read + read,
             progress.photos + photos,
             progress.found + found,
             progress.masked + masked,
@@ -171,9 +176,10 @@ def protect_stream(
             one.pending = detect(models.find, read(), choose(key))
         except Exception as error:
             one.error = error
+            tell(read=1)
         else:
             faces = deque((one, i) for i in one.pending.to_protect)
-            tell(found=len(faces))
+            tell(read=1, found=len(faces))
             if engine.alone(len(faces), photos_asked):
                 while faces:
                     attack_next(engine.single(), faces)

@@ -14,24 +14,31 @@ import numpy as np
 from PIL import Image
 
 from tipim_jax.errors import printable
-from tipim_jax.photos.files import write_atomically
+from tipim_jax.photos.files import read_photo, write_atomically
+from tipim_jax.photos.formats import known
+from tipim_jax.photos.photo import PhotoError
+from tipim_jax.photos.records import finite, photo_json
 from tipim_jax.photos.results import FaceResult, PhotoResult, Pictures, RunResult, summarise
 
 # Raised when a field of report.json changes its meaning or goes; new fields leave it as it is.
 SCHEMA = 2
 _PICTURE_SIZE = 320
 _GAIN = 8
+_NO_PHOTO = f"no photo ({known()})"
 
 
 def proof_table(run: RunResult) -> str:
     """The table: one line per face and recogniser, then why photos or faces were left out."""
     rows = [
-        ("photo", "face", "recogniser", "before", "after", "threshold", "protected", "PSNR", "SSIM")
+        (
+            *("photo", "face", "recogniser", "before", "after", "threshold", "protected"),
+            *("PSNR", "SSIM", "change"),
+        )
     ]
     remarks = []
     for photo, name in zip(run.photos, names(run.photos), strict=True):
         if photo.error:
-            remarks.append(f"{name}: not done: {printable(photo.error)}")
+            remarks.append(f"{name}: NOT protected: {printable(photo.error)}")
         if photo.faceless:
             remarks.append(f"{name}: {photo.faceless}; nothing saved")
         remarks += [f"{name}: {printable(note)}" for note in photo.notes]
@@ -40,15 +47,32 @@ def proof_table(run: RunResult) -> str:
                 remarks.append(f"{name}, face {number}: left alone: {printable(face.skipped)}")
             for i, (recogniser, match) in enumerate(face.matches.items()):
                 first = (name, str(number)) if i == 0 else ("", "")
-                quality = (f"{face.psnr:.1f}", f"{face.ssim:.3f}") if i == 0 else ("", "")
+                figures = (f"{face.psnr:.1f}", f"{face.ssim:.3f}", str(face.change))
+                quality = figures if i == 0 else ("", "", "")
                 star = " *" if recogniser in run.surrogates else ""
                 cosines = (f"{match.before:.3f}", f"{match.after:.3f}", f"{match.threshold:.3f}")
                 verdict = "yes" if match.protected else "NO"
                 rows.append((*first, recogniser + star, *cosines, verdict, *quality))
-    lines = aligned(rows, right=(1, 3, 4, 5, 7, 8)) if len(rows) > 1 else []
+    lines = aligned(rows, right=(1, 3, 4, 5, 7, 8, 9)) if len(rows) > 1 else []
     if len(rows) > 1:
-        lines.append("before, after: cosine to the original face. * the mask was made on it.")
+        lines.append(
+            "before, after: cosine to the original face. * the mask was made on it. change: the largest of any "
+            "pixel of the face, in levels of 255."
+        )
+    remarks += [f"{printable(str(path))}: NOT protected: {_NO_PHOTO}" for path in run.others]
+    if said := caveat(run):
+        remarks.append(f"{said[0].upper()}{said[1:]}.")
     return "\n".join(lines + remarks)
+
+
+def caveat(run: RunResult) -> str:
+    """What the proof is not worth, and how to get a better one; empty if there is an independent judge."""
+    if not run.judged_by_surrogates_alone:
+        return ""
+    return (
+        "judged only by the recognisers that the masks were made on; `tipim models fetch --all` gets "
+        "independent ones, and the same command then asks them"
+    )
 
 
 def names(photos: Sequence[PhotoResult]) -> list[str]:
@@ -86,20 +110,37 @@ def summary_line(run: RunResult) -> str:
         )
         if not math.isnan(s.psnr):
             parts.append(f"mean PSNR {s.psnr:.1f} dB, SSIM {s.ssim:.3f}")
-        parts.append(
-            f"{s.seconds_per_face:.1f} s per face (compiling took {run.timings.compile:.1f} s)"
-        )
+        parts.append(f"largest change of a pixel {s.change} levels")
+        if run.timings.attack:
+            parts.append(
+                f"{s.seconds_per_face:.1f} s per face (compiling took {run.timings.compile:.1f} s)"
+            )
     if s.skipped:
         parts.append(f"{_count(s.skipped, 'face')} left alone")
     if s.faceless:
         parts.append(f"{_count(s.faceless, 'photo')} without a face to protect")
+    if s.earlier:
+        parts.append(f"{_count(s.earlier, 'photo')} done earlier")
     if s.failed:
         parts.append(f"{_count(s.failed, 'photo')} not done")
+    if run.unreached:
+        parts.append(f"{_count(run.unreached, 'photo')} not reached")
+    if run.others:
+        parts.append(f"{_count(len(run.others), 'file')} not protected, being no photo")
+    if run.judged_by_surrogates_alone:
+        parts.append("judged only by the recognisers that the masks were made on")
     return "; ".join(parts) + "."
 
 
-def write_report(run: RunResult, out: Path, *, overwrite: bool = False) -> tuple[Path, Path]:
-    """Writes `report.json` and `report.html`; if either exists, `report-2.json` and so on.
+def write_report(run: RunResult, out: Path, *, quick: bool = False) -> tuple[Path, Path]:
+    """Writes `report.json` and `report.html`, or `report-2.json` and so on.
+
+    A report is replaced if all the photos it speaks of are in this one; others stay.
+
+    Args:
+      run: what to tell.
+      out: the folder.
+      quick: leave out the pictures that would have to be made of the files.
 
     Returns:
       The two paths.
@@ -108,14 +149,27 @@ def write_report(run: RunResult, out: Path, *, overwrite: bool = False) -> tuple
       PhotoError: they cannot be written.
     """
     number, stem = 1, out / "report"
-    while not overwrite and any(stem.with_suffix(s).exists() for s in (".json", ".html")):
+    sources = {str(photo.source) for photo in run.photos}
+    while not _replaceable(stem, sources):
         number += 1
         stem = out / f"report-{number}"
     paths = stem.with_suffix(".json"), stem.with_suffix(".html")
     text = json.dumps(report_json(run), indent=1, allow_nan=False)
-    write_atomically(paths[0], text.encode(), overwrite=overwrite)
-    write_atomically(paths[1], report_html(run).encode(), overwrite=overwrite)
+    write_atomically(paths[0], text.encode(), overwrite=True)
+    write_atomically(paths[1], report_html(run, quick=quick).encode(), overwrite=True)
     return paths
+
+
+def _replaceable(stem: Path, sources: set[str]) -> bool:
+    """Whether a report may be written to STEM.json and STEM.html."""
+    text, page = stem.with_suffix(".json"), stem.with_suffix(".html")
+    if not text.exists():
+        return not page.exists()
+    try:
+        there = json.loads(text.read_text(encoding="utf-8"))["photos"]
+        return {photo["source"] for photo in there} <= sources
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # somebody else's file
 
 
 def report_json(run: RunResult) -> dict[str, Any]:
@@ -124,14 +178,17 @@ def report_json(run: RunResult) -> dict[str, Any]:
       schema: int; settings, versions: objects; surrogates: [name]
       timings: {total, compile, attack} in seconds
       summary: the fields of `results.Summary`
-      photos: [{source, output or null, error, faceless, notes: [text],
+      judged_by_surrogates_alone: whether no judge is independent of the masks
+      unreached: how many photos the run ended before
+      others: [path], files that are no photos
+      photos: [{source, output or null, error, faceless, change in levels, notes: [text],
                 faces: [{box: [left, top, width, height], target, skipped, protected,
-                         psnr in dB or null for no change, ssim,
+                         psnr in dB or null for no change, ssim, change in levels,
                          recognisers: {name: {before, after, threshold, protected, surrogate}}}]}]
 
     A number that is not finite is null.
     """
-    return _finite(
+    return finite(
         {
             "schema": SCHEMA,
             "settings": run.settings,
@@ -139,17 +196,10 @@ def report_json(run: RunResult) -> dict[str, Any]:
             "versions": run.versions,
             "timings": run.timings._asdict(),
             "summary": summarise(run)._asdict(),
-            "photos": [
-                {
-                    "source": str(photo.source),
-                    "output": None if photo.output is None else str(photo.output),
-                    "error": photo.error,
-                    "faceless": photo.faceless,
-                    "notes": list(photo.notes),
-                    "faces": [_face_json(face, run.surrogates) for face in photo.faces],
-                }
-                for photo in run.photos
-            ],
+            "judged_by_surrogates_alone": run.judged_by_surrogates_alone,
+            "unreached": run.unreached,
+            "others": [str(path) for path in run.others],
+            "photos": [photo_json(photo, run.surrogates) for photo in run.photos],
         }
     )
 
@@ -178,16 +228,39 @@ def face_pictures(
     return Pictures(small(a), small(b), small(mask))
 
 
-def write_pictures(run: RunResult, out: Path) -> list[Path]:
+def pictured(photo: PhotoResult) -> PhotoResult:
+    """The photo with pictures of its faces, made of its two files where it has none and they are there."""
+    if photo.output is None or all(face.skipped or face.pictures for face in photo.faces):
+        return photo
+    try:
+        before, after = read_photo(photo.source).pixels, read_photo(photo.output).pixels
+    except PhotoError:
+        return photo
+    if before.shape != after.shape:
+        return photo
+    faces = (
+        face
+        if face.skipped or face.pictures
+        else face._replace(pictures=face_pictures(before, after, face.box))
+        for face in photo.faces
+    )
+    return photo._replace(faces=tuple(faces))
+
+
+def write_pictures(run: RunResult, out: Path, *, quick: bool = False) -> list[Path]:
     """Writes `side_by_side` of every protected face as out/pictures/PHOTO-faceN.png, in the tree of
     the photos; what is there is replaced.
+
+    Args:
+      run, out, quick: as for `write_report`.
 
     Raises:
       PhotoError: they cannot be written.
     """
     written = []
     for photo in run.photos:
-        for number, face in enumerate(photo.faces, 1):
+        shown = photo if quick else pictured(photo)
+        for number, face in enumerate(shown.faces, 1):
             if face.pictures is not None and photo.output is not None:
                 place = out / "pictures" / photo.output.relative_to(out)
                 written.append(place.with_name(f"{place.name}-face{number}.png"))
@@ -208,46 +281,33 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def report_html(run: RunResult) -> str:
-    """The run as one HTML page that loads nothing from anywhere."""
+def report_html(run: RunResult, *, quick: bool = False) -> str:
+    """The run as one HTML page that loads nothing from anywhere; `quick` as for `write_report`."""
     body = []
     for photo, name in zip(run.photos, names(run.photos), strict=True):
         body.append(f"<h2>{_text(name)}</h2>")
         if photo.output is not None:
             body.append(f"<p>saved as {_text(photo.output)}</p>")
         if photo.error:
-            body.append(f"<p class=no>not done: {_text(photo.error)}</p>")
+            body.append(f"<p class=no>not protected: {_text(photo.error)}</p>")
         if photo.faceless:
             body.append(f"<p>{_text(photo.faceless)}; nothing saved</p>")
         body += [f"<p>{_text(note)}</p>" for note in photo.notes]
-        for number, face in enumerate(photo.faces, 1):
+        shown = photo if quick else pictured(photo)
+        for number, face in enumerate(shown.faces, 1):
             body.append(_face_html(number, face, run.surrogates))
+    body += [f"<p class=no>{_text(path)}: not protected: {_NO_PHOTO}</p>" for path in run.others]
     settings = "".join(
         f"<tr><td>{_text(key)}<td>{_text(value)}"
         for key, value in {**run.settings, **run.versions}.items()
     )
     return _PAGE.format(
-        summary=_text(summary_line(run)), body="\n".join(body), settings=settings, gain=_GAIN
+        summary=_text(summary_line(run)),
+        caveat=f"<p class=no>{_text(said)}</p>" if (said := caveat(run)) else "",
+        body="\n".join(body),
+        settings=settings,
+        gain=_GAIN,
     )
-
-
-def _face_json(face: FaceResult, surrogates: Sequence[str]) -> dict[str, Any]:
-    return {
-        "box": [float(x) for x in face.box],
-        "target": face.target,
-        "skipped": face.skipped,
-        "protected": face.protected,
-        "psnr": face.psnr,
-        "ssim": face.ssim,
-        "recognisers": {
-            name: {
-                **match._asdict(),
-                "protected": match.protected,
-                "surrogate": name in surrogates,
-            }
-            for name, match in face.matches.items()
-        },
-    }
 
 
 def _face_html(number: int, face: FaceResult, surrogates: Sequence[str]) -> str:
@@ -271,7 +331,8 @@ def _face_html(number: int, face: FaceResult, surrogates: Sequence[str]) -> str:
     return (
         f"<h3>Face {number}: {'protected' if face.protected else 'not protected'}</h3>"
         f"<div class=figures>{figures}</div>"
-        f"<p>PSNR {face.psnr:.1f} dB, SSIM {face.ssim:.3f}{towards}</p>"
+        f"<p>PSNR {face.psnr:.1f} dB, SSIM {face.ssim:.3f}, largest change of a "
+        f"pixel {face.change} levels{towards}</p>"
         "<table><tr><th>recogniser<th>before<th>after<th>threshold<th>protected"
         f"{rows}</table>"
     )
@@ -281,17 +342,6 @@ def _jpeg(pixels: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=92, subsampling=0)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _finite(value: Any) -> Any:
-    """JSON values with null for numbers that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _text(value: Any) -> str:
@@ -325,6 +375,7 @@ td:first-child, th:first-child {{ text-align: left }}
 </style>
 <h1>Protected photos</h1>
 <p>{summary}</p>
+{caveat}
 <p class="warning">This page shows unprotected faces. Keep it to yourself; publish the saved photos only.</p>
 {body}
 <h2>About the numbers</h2>

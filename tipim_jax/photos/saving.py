@@ -1,18 +1,21 @@
 """Photos from files to files: the stream of `protect`, with reading before it and saving after it."""
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from tipim_jax.errors import UserError
+from tipim_jax.photos.faces import Find
 from tipim_jax.photos.files import DiskFull, read_photo, write_atomically
-from tipim_jax.photos.finish import Encoding
+from tipim_jax.photos.finish import Encoding, measure
 from tipim_jax.photos.folders import Job
-from tipim_jax.photos.pending import choose_all, choose_largest
-from tipim_jax.photos.photo import PhotoError
+from tipim_jax.photos.journal import Journal, Stamp, stamp
+from tipim_jax.photos.pending import choose_all, choose_largest, detect
+from tipim_jax.photos.photo import Photo, PhotoError
 from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
 from tipim_jax.photos.results import PhotoResult
+from tipim_jax.photos.verify import Verifier
 
 
 def protect_photos(
@@ -21,7 +24,9 @@ def protect_photos(
     out: Path,
     encoding: Encoding = Encoding(),
     *,
+    journal: Journal | None = None,
     overwrite: bool = False,
+    replaced: Collection[Path] = (),
     largest_only: bool = False,
     pictures: bool = True,
     asked: int | None = None,
@@ -34,7 +39,9 @@ def protect_photos(
       jobs: what to read and where to write below `out`.
       out: the output folder.
       largest_only: protect the largest face of each photo only.
+      journal: where every photo that is done is noted, before its file gets its name.
       overwrite: replace files that exist.
+      replaced: output names whose files may be replaced in any case.
       asked: how many photos were asked for, those done earlier among them; the jobs by default.
 
     Yields:
@@ -43,9 +50,17 @@ def protect_photos(
     Raises:
       DiskFull: there is no room for another photo; those before it are saved.
     """
+    stamps: dict[Job, Stamp] = {}
+
+    def read(job: Job) -> Photo:
+        photo = read_photo(job.source)
+        if journal is not None:
+            stamps[job] = stamp(job.source)
+        return photo
+
     done = protect_stream(
         models,
-        [(job, partial(read_photo, job.source)) for job in jobs],
+        [(job, partial(read, job)) for job in jobs],
         encoding,
         choose=lambda _: choose_largest if largest_only else choose_all,
         pictures=pictures,
@@ -53,24 +68,51 @@ def protect_photos(
         told=told,
     )
     for outcome in done:
-        yield _saved(outcome, out, overwrite)
+        job = outcome.key
+        result = _result(outcome, out)
+        data = outcome.finished.data if outcome.finished is not None else None
+        try:
+            if journal is not None and not result.error:
+                journal.add(job, stamps.pop(job), data, result)
+            if data is not None and result.output is not None:
+                may_replace = overwrite or job.output in replaced
+                write_atomically(result.output, data, overwrite=may_replace)
+        except DiskFull:
+            raise
+        except PhotoError as error:
+            result = failed(job.source, error)
+        yield result
 
 
-def _saved(outcome: Outcome[Job], out: Path, overwrite: bool) -> PhotoResult:
-    job, done = outcome.key, outcome.finished
-    if outcome.error is not None:
-        return failed(job.source, outcome.error)
-    if done is None:
-        return PhotoResult(job.source, faces=outcome.faces, faceless=outcome.faceless)
-    path = out / job.output
-    try:
-        write_atomically(path, done.data, overwrite=overwrite)
-    except DiskFull:
-        raise
-    except PhotoError as error:
-        return failed(job.source, error)
-    notes = (job.note, *done.notes) if job.note else done.notes
-    return PhotoResult(job.source, path, done.faces, notes=notes)
+def judge_again(
+    job: Job,
+    done: PhotoResult,
+    encoding: Encoding,
+    find: Find,
+    judges: Sequence[Verifier],
+    *,
+    largest_only: bool = False,
+) -> PhotoResult:
+    """Measures a photo that is done once more, by other recognisers, on the file as it lies there.
+
+    Args:
+      job: of the photo.
+      done: its result, with a file.
+      encoding, find, judges, largest_only: as when it was made.
+
+    Raises:
+      PhotoError: the photo or its file cannot be read.
+    """
+    assert done.output is not None
+    choose = choose_largest if largest_only else choose_all
+    pending = detect(find, read_photo(job.source), choose)
+    saved = read_photo(done.output).pixels
+    # What was to be saved is not known any more; the original stands for it, and is encoded once more.
+    faces, _ = measure(pending, pending.photo.pixels, saved, encoding, find, judges)
+    faces = tuple(
+        face._replace(target=before.target) for face, before in zip(faces, done.faces, strict=True)
+    )
+    return done._replace(faces=faces)
 
 
 def failed(source: Path, error: Exception) -> PhotoResult:
@@ -82,3 +124,14 @@ def failed(source: Path, error: Exception) -> PhotoResult:
         error=f"the program failed on it ({type(error).__name__}: {error})",
         fault="".join(traceback.format_exception(error)),
     )
+
+
+def _result(outcome: Outcome[Job], out: Path) -> PhotoResult:
+    job, done = outcome.key, outcome.finished
+    if outcome.error is not None:
+        return failed(job.source, outcome.error)
+    if done is None:
+        return PhotoResult(job.source, faces=outcome.faces, faceless=outcome.faceless)
+    notes = (job.note, *done.notes) if job.note else done.notes
+    path = out / job.output
+    return PhotoResult(job.source, path, done.faces, notes=notes, change=done.change)

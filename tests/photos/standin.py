@@ -1,0 +1,99 @@
+"""The command with stand-ins for networks: `python -m tests.photos.standin protect …`.
+
+Masks are noise drawn from the photo, faces lie where `world.find` says. Nothing is compiled; options, files,
+the journal, reports and signals are the real thing.
+"""
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ports import yunet, zoo
+from tests.bulk import world
+from tipim_jax import cli
+from tipim_jax.commands import protect as command
+from tipim_jax.photos import engine, faces, protect, verify
+from tipim_jax.photos.paste import FaceMask
+from tipim_jax.photos.pending import Attacked
+from tipim_jax.photos.verify import Verifier
+
+NAME = "small"
+BATCH = 4
+
+
+def install(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Puts the stand-ins in the place of the networks."""
+    fingerprint = zoo.fingerprint
+    setattr(yunet, "load", lambda: None)
+    setattr(faces, "find", lambda detector, pixels: world.find(pixels))
+    setattr(engine, "build", build)
+    setattr(protect, "make_masks", make_masks)
+    setattr(verify, "verifiers", lambda: [judge(name, t) for name, t in thresholds().items()])
+    setattr(command, "_thresholds", lambda: thresholds())
+    setattr(zoo, "SURROGATES", (NAME,))
+    setattr(zoo, "fingerprint", lambda name: "weights" if name == NAME else fingerprint(name))
+    setattr(cli, "_keep_compilations", lambda: None)
+
+
+def thresholds() -> dict[str, float]:
+    return {NAME: 2.0}
+
+
+def judge(name: str, threshold: float) -> Verifier:
+    def embed(params, canvases):
+        z = np.asarray(canvases)[:, ::8, ::8, 0].reshape(len(canvases), -1) - 128
+        return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+    return Verifier(name, embed, None, threshold)
+
+
+def build(surrogates, goals, settings, photos=None, told=lambda _: None):
+    program = SimpleNamespace(faces=BATCH)
+    return SimpleNamespace(
+        settings=settings,
+        capacity=BATCH,
+        compile_seconds=0.0,
+        alone=lambda faces, photos: False,
+        single=lambda: program,
+        full=lambda: program,
+    )
+
+
+def make_masks(engine, program, batch):
+    """Takes some time, so that there is a moment to be killed in."""
+    time.sleep(0.01 * len(batch))
+    for pending, i in batch:
+        rng = np.random.default_rng([pending.digest, i, engine.settings.seed])
+        e = engine.settings.epsilon
+        mask = rng.uniform(-e, e, (160, 160, 3)).astype(np.float32)
+        pending.masks[i] = FaceMask(mask, pending.faces[i].matrix)
+        pending.targets[i] = ""
+    return Attacked(0.01 * len(batch), len(batch))
+
+
+def start(arguments: Sequence[str]) -> multiprocessing.Process:
+    """The command in a process of its own, forked from a server that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_main, args=([str(argument) for argument in arguments],))
+    process.start()
+    return process
+
+
+def _main(arguments: list[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    install()
+    sys.exit(cli.main(arguments))
+
+
+if __name__ == "__main__":
+    install()
+    sys.exit(cli.main())
