@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -340,3 +341,25 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tipim, ph
     assert world.files(out).keys() == world.files(whole).keys()
     assert without_times(told(out)) == without_times(told(whole))
     assert len(reached) > 3  # it was killed at different places
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs to mount a small disk")
+def test_a_disk_that_is_really_full(tipim, photos, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=80k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        code, text, err = tipim("protect", photos, "--out", disk / "out")
+        assert code == 1
+        assert all(line.endswith("make room and run it again") for line in err.splitlines())
+        assert text.startswith("photo  ")
+        assert "photos not reached" in text
+        assert 0 < len(saved(disk / "out")) < COUNT - 1
+        assert not list(disk.rglob("*.part"))
+        assert journal.FILE.name in os.listdir(disk / "out" / ".tipim")
+    finally:
+        subprocess.run(["umount", disk], check=True)

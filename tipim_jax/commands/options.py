@@ -20,7 +20,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--strength", choices=presets.PRESETS, default="medium")
     add("--goal", choices=presets.GOALS, help="hide, or become a target (become with --targets)")
     add(
-        "--epsilon", type=float, help="hard cap on the change of any pixel before encoding (levels)"
+        "--epsilon",
+        type=float,
+        help="hard cap on the mask at every pixel, in levels of 255; lossy formats add changes of their own, "
+        "and the proof shows the largest in the saved file",
     )
     add("--steps", type=int, help="iterations (30)")
     add("--gamma", type=float, help="weight of the batch MMD, which makes masks more natural (0)")

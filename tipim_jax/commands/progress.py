@@ -66,6 +66,10 @@ class Phases:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Takes the line of a terminal away."""
         self._clear()
         self._line = ""
 

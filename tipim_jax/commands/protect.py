@@ -35,7 +35,7 @@ DONE, PARTLY, FAILED, UNPROTECTED = 0, 1, 2, 3
 _MOST_PICTURES = 200  # photos whose pictures are kept in memory until the report is written
 _CODES = """exit codes:
   0    every photo was done, and every face is protected by the judges that --require names
-  1    some photos were not done
+  1    some photos were not done, or the report could not be written
   2    no photo was done, or the command cannot be understood
   3    every photo was done, but some faces are not protected by the judges that --require names
   130  interrupted (143: terminated); the same command goes on where it was
@@ -294,7 +294,7 @@ def _written(run: RunResult, task: _Task, phases: Phases, *, quick: bool) -> boo
             report.write_pictures(run, task.out, quick=quick)
     except PhotoError as error:
         problem = str(error)
-    phases.__exit__(None, None, None)
+    phases.end()
     if table := report.proof_table(run):
         show(table)
     show(report.summary_line(run))

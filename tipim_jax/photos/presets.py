@@ -12,7 +12,7 @@ class Settings(NamedTuple):
     Attributes:
       level: radius of the ball (`balls.lp`): root mean square of the per-pixel budget over the region of the
         face, pixel levels.
-      epsilon: hard cap on the mask at every pixel before the file is encoded, pixel levels.
+      epsilon: hard cap on the mask at every pixel, pixel levels; a lossy encoder adds changes of its own.
       goal: one of `GOALS`: only not be recognised ("hide"), or be taken for a target ("become").
       exponent: how far the budget follows the local contrast (`perceptual.budget`), 0 for uniform.
       steps: iterations.
