@@ -51,7 +51,7 @@ def test_good_photos_are_done_and_bad_ones_told_in_one_line_each(album):
         assert f"{name}: {reason}; nothing saved\n" in out
     photos = len(albums.GOOD) + len(albums.FACELESS) + len(lines)
     assert f"{photos} photos, 10 faces; " in out
-    assert f"3 photos without a face to protect; {len(lines)} photos not done." in out
+    assert f"3 photos without a face to protect; {len(lines)} photos not done; " in out
     assert "Traceback" not in out + err
 
 
