@@ -142,7 +142,7 @@ def test_the_error_budget_has_an_exit_code(bulk, photos, tmp_path):
     code, out, err = bulk("--input=in", "--out=out", "--error_budget=0.2")
     assert code == 0, err
     assert "9 of 12 photos saved" in out
-    assert "2 photos quarantined" in out
+    assert "photos quarantined: 2" in out
     rows = list(csv.reader((tmp_path / "out" / "quarantine.csv").read_text().splitlines()))
     assert [row[0] for row in rows[1:]] == ["0/dangling.jpg", "0/empty.png"]
     assert rows[1][1] == "0/dangling.jpg cannot be read (No such file or directory)"
@@ -152,11 +152,14 @@ def test_what_is_left_aside_is_said_and_no_face_is_no_failure(bulk, photos, tmp_
     (photos / "film.mp4").write_bytes(b"")
     code, out, _ = bulk("--input=in", "--out=out", "--error_budget=0")
     assert code == 0
-    assert "1 files are no photos and are not protected: not_protected.csv names them." in out
+    assert (
+        "Not protected, since they are no photos: 1 of the input's files; not_protected.csv names them."
+        in out
+    )
     assert "Judged only by the recognisers it was made on (sface)" in out
     last = out.splitlines()[-1]
     assert re.match(
-        r"9 of 10 photos saved, \d+ of 10 faces protected, 1 photos without a face, done; \d", last
+        r"9 of 10 photos saved, \d+ of 10 faces protected, photos without a face: 1, done; \d", last
     )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["other_files"] == 1
@@ -165,10 +168,10 @@ def test_what_is_left_aside_is_said_and_no_face_is_no_failure(bulk, photos, tmp_
     assert (code, out) == (0, "Every photo of this process is done already.\n")
     code, _, err = bulk("--input=in", "--out=out", "--judges=sface,dlib")
     assert code == 2
-    assert "holds the results of a job with another judges" in err
+    assert "holds the results of a job with other judges" in err
     code, _, err = bulk("--input=in", "--out=out", "--seed=1")
     assert code == 2
-    assert "holds the results of a job with another settings" in err
+    assert "holds the results of a job with other settings" in err
 
 
 def test_results_that_cannot_be_written_are_no_fault_of_the_program(

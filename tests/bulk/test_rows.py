@@ -35,8 +35,8 @@ def test_a_face_that_a_judge_recognises_is_not_protected():
     assert other["protected_faces"] == 0
     assert rows.count_encoded(data) == rows.Counts(2, 1, 1, 0, 4, 3, 1)
     assert summary.sentence(rows.count_encoded(data)) == (
-        "1 of 2 photos saved, 1 of 4 faces protected, 1 faces too small for a mask, "
-        "1 photos without a face"
+        "1 of 2 photos saved, 1 of 4 faces protected, too small for a mask: 1, "
+        "photos without a face: 1"
     )
 
 

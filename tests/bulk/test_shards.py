@@ -254,7 +254,7 @@ def test_a_job_is_the_same_job(tmp_path):
     here = storage.folder_at(tmp_path)
     record.write(here, {"seed": 0, "format": None})
     record.check(here, {"seed": 0, "format": None})
-    with pytest.raises(UserError, match="another seed"):
+    with pytest.raises(UserError, match="a job with other seed"):
         record.check(here, {"seed": 1, "format": None})
 
 

@@ -31,7 +31,7 @@ def check(out: Folder, config: dict[str, Any]) -> None:
     changed = sorted(key for key in kept.keys() | here.keys() if kept.get(key) != here.get(key))
     if changed:
         raise UserError(
-            f"{out.root} holds the results of a job with another {', '.join(changed)} "
+            f"{out.root} holds the results of a job with other {', '.join(changed)} "
             f"({FILE} has them); ask for the same, or choose another --out"
         )
 

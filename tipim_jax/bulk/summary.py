@@ -54,11 +54,11 @@ def sentence(counts: Counts) -> str:
         f"{counts.protected_faces} of {counts.faces} faces protected",
     ]
     if small := counts.faces - counts.masked_faces:
-        parts.append(f"{small} faces too small for a mask")
+        parts.append(f"too small for a mask: {small}")
     if counts.no_face:
-        parts.append(f"{counts.no_face} photos without a face")
+        parts.append(f"photos without a face: {counts.no_face}")
     if counts.quarantined:
-        parts.append(f"{counts.quarantined} photos quarantined")
+        parts.append(f"photos quarantined: {counts.quarantined}")
     return ", ".join(parts)
 
 

@@ -70,36 +70,37 @@ def run(options: argparse.Namespace) -> int:
 
     logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax narrates every save otherwise
     stop = _stop_at_signals(options.grace_seconds)
-    wanted, run = parse(options)
-    job.check_options(wanted, run)
-    here = cluster.agree_on_job(
-        partial(job.freeze, wanted),
-        lambda: record.check(wanted.out, job.describe(wanted)),
+    bulk, running = parse_options(options)
+    job.check_options(bulk, running)
+    process = cluster.agree_on_job(
+        partial(job.freeze, bulk),
+        lambda: record.check(bulk.out, job.describe(bulk)),
         coordinator=options.coordinator_address,
         processes=options.num_processes,
         process=options.process_id,
         join=options.distributed or options.coordinator_address is not None,
     )
-    source = job.open_source(wanted)
-    assignment = Assignment(Shards(source.photos, wanted.shard_size), *here)
-    metrics = telemetry.metrics_file(wanted.workdir, *here)
-    report = make_reporter(metrics, options.tensorboard)
-    if find_committed(wanted.out, assignment.shards)[list(assignment.own)].all():
+    source = job.open_source(bulk)
+    assignment = Assignment(Shards(source.photos, bulk.shard_size), *process)
+    report = make_reporter(
+        telemetry.metrics_file(bulk.workdir, *process), tensorboard=options.tensorboard
+    )
+    if find_committed(bulk.out, assignment.shards)[list(assignment.own)].all():
         # a killed process may have left that to do
-        figures = job.summarise(wanted, assignment, options.price_per_hour)
-        summary.write_summary(wanted.out, assignment.shards, figures)
+        figures = job.summarise(bulk, assignment, options.price_per_hour)
+        summary.write_summary(bulk.out, assignment.shards, figures)
         show("Every photo of this process is done already.")
         return DONE
-    models = job.load_models(wanted, shard_params=run.shard_params)
-    worker = job.make_worker(wanted, run, models, source, assignment)
+    models = job.load_models(bulk, shard_params=running.shard_params)
+    worker = job.make_worker(bulk, running, models, source, assignment)
     try:
         meter = pipeline.run(worker, stop, report)
     except pipeline.BudgetExceeded as error:
-        say(f"{error}; {job.quarantine_file(wanted, assignment)} has the reasons")
+        say(f"{error}; {job.quarantine_file(bulk, assignment)} has the reasons")
         return OVER_BUDGET
-    except OSError as error:  # those of photos have quarantined them
-        raise unwritten(Path(wanted.out.root), error) from error
-    _print_outcome(wanted, meter, assignment, options.price_per_hour)
+    except OSError as error:  # of results; those of photos have quarantined them
+        raise unwritten(Path(error.filename or bulk.out.root), error) from error
+    _print_outcome(bulk, meter, assignment, options.price_per_hour)
     return DONE
 
 
@@ -114,7 +115,7 @@ def _check_installed() -> None:
         )
 
 
-def parse(options: argparse.Namespace) -> "tuple[BulkOptions, RunOptions]":
+def parse_options(options: argparse.Namespace) -> "tuple[BulkOptions, RunOptions]":
     """What the options ask for: the job, and how this process works on it.
 
     Raises:
@@ -123,7 +124,7 @@ def parse(options: argparse.Namespace) -> "tuple[BulkOptions, RunOptions]":
     from tipim_jax.bulk import storage
     from tipim_jax.bulk.job import BulkOptions, RunOptions
 
-    run = RunOptions(
+    running = RunOptions(
         error_budget=options.error_budget,
         report_seconds=options.report_seconds,
         read_threads=options.read_threads,
@@ -142,10 +143,10 @@ def parse(options: argparse.Namespace) -> "tuple[BulkOptions, RunOptions]":
             encoding=encoding,
             shard_size=2,
         )
-        return quick, run
+        return quick, running
     if not options.input or not options.out:
         raise UserError("--input and --out are needed; or try --quick")
-    job = BulkOptions(
+    bulk = BulkOptions(
         input=options.input,
         out=storage.folder_at(options.out),
         workdir=options.workdir,
@@ -158,7 +159,7 @@ def parse(options: argparse.Namespace) -> "tuple[BulkOptions, RunOptions]":
         shard_size=options.shard_size,
         targets=options.targets,
     )
-    return job, run
+    return bulk, running
 
 
 def _stop_at_signals(grace: float) -> threading.Event:
@@ -179,7 +180,7 @@ def _stop_at_signals(grace: float) -> threading.Event:
     return stop
 
 
-def make_reporter(path: Path, tensorboard: bool) -> "Callable[[Meter], None]":
+def make_reporter(path: Path, *, tensorboard: bool) -> "Callable[[Meter], None]":
     """Prints a line and adds a JSON line, and TensorBoard scalars beside it if they are wanted.
 
     Raises:
@@ -214,7 +215,8 @@ def _print_outcome(
         show(f"All {total.photos} photos of the job: {summary.sentence(total)}.")
     if others := figures["other_files"]:
         show(
-            f"{others} files are no photos and are not protected: {sources.OTHER_FILES} names them."
+            f"Not protected, since they are no photos: {others} of the input's files; "
+            f"{sources.OTHER_FILES} names them."
         )
     show(job.judges_sentence(options))
     done = meter.before + meter.counts
