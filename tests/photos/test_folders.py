@@ -48,6 +48,15 @@ def test_what_is_named_twice_is_done_once(tmp_path):
     assert found.problems == []
 
 
+def test_a_link_to_nowhere_is_one_photo_that_cannot_be_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    link = tmp_path / "in" / "a.jpg"
+    link.symlink_to(tmp_path / "nowhere.jpg")
+    for inputs in ([tmp_path / "in", link], [link, tmp_path / "in"]):
+        found = discover(inputs, tmp_path / "out")
+        assert ([job.source for job in found.jobs], found.problems) == ([link], [])
+
+
 def test_the_output_folder_inside_an_input_is_left_aside(tmp_path):
     photos = tree(tmp_path / "in", "a.jpg", "protected/old.jpg", "sub/b.jpg")
     assert outputs(discover([photos], photos / "protected")) == ["a.jpg", "sub/b.jpg"]

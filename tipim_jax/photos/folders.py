@@ -88,7 +88,7 @@ def discover(
             for file in files:
                 name = Path(below[path.resolve()]) / file.relative_to(path)
                 names.setdefault(file.resolve(), (file, name))
-        elif path.exists():
+        elif path.exists() or path.is_symlink():  # a link to nowhere is a photo that cannot be read
             names.setdefault(path.resolve(), (path, Path(path.name)))
         else:
             problems.append((path, f"{path} does not exist"))
