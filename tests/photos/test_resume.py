@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -363,3 +364,18 @@ def test_a_disk_that_is_really_full(tipim, photos, tmp_path):
         assert journal.FILE.name in os.listdir(disk / "out" / ".tipim")
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_run_in_order(photos, tmp_path, number, code):
+    out = tmp_path / "out"
+    process = standin.start(["protect", photos, "--out", out])
+    deadline = time.monotonic() + 60
+    while not (out.exists() and saved(out)) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == code
+    done = [photo for photo in told(out)["photos"] if photo["output"]]
+    assert 0 < len(done) == len(saved(out)) < COUNT - 1
