@@ -11,7 +11,7 @@ from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import check_quality
 from tipim_jax.types import PyTree
 
-GIVEN = ("epsilon", "steps", "gamma", "seed", "batch_size", "precision")  # replace the preset's
+GIVEN = ("goal", "epsilon", "steps", "gamma", "seed", "batch_size", "precision")  # replace the preset's
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +44,7 @@ def settings_from(options: argparse.Namespace) -> presets.Settings:
       UserError: they make no sense together.
     """
     given = {name: getattr(options, name) for name in GIVEN}
-    return presets.check(
-        presets.PRESETS[options.strength]._replace(
-            goal=options.goal or ("become" if options.targets else "hide"),
-            **{name: value for name, value in given.items() if value is not None},
-        )
-    )
+    return presets.choose(options.strength, targeted=options.targets is not None, **given)
 
 
 def encoding_from(options: argparse.Namespace) -> Encoding:
@@ -64,29 +59,6 @@ def encoding_from(options: argparse.Namespace) -> Encoding:
 def surrogates_from(options: argparse.Namespace) -> list[str]:
     """The recognisers that masks are made on."""
     return names(options.surrogates) or list(zoo.SURROGATES)
-
-
-def targets_from(
-    options: argparse.Namespace, detector: PyTree, surrogates: Sequence[str]
-) -> targets.Targets:
-    """The targets of the options, the built-in ones by default.
-
-    Args:
-      options: as parsed.
-      detector: parameters of `ports.yunet`, for a folder of photos.
-      surrogates: the recognisers that targets are embedded with.
-
-    Raises:
-      UserError: there are no such targets.
-    """
-    if options.targets is None:
-        return targets.built_in()
-    path = Path(options.targets)
-    if path.is_dir():
-        return targets.from_photos(path, detector, [verify.load(name) for name in surrogates])
-    if not path.exists():
-        raise UserError(f"{path} does not exist; --targets takes a folder or an .npz file")
-    return targets.load(path)
 
 
 def names(text: str | None) -> list[str]:

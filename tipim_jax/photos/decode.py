@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from tipim_jax.photos import colour, formats, metadata
+from tipim_jax.photos import formats, metadata
 from tipim_jax.photos.metadata import Metadata
 from tipim_jax.photos.photo import Photo, PhotoError
 
@@ -62,30 +62,13 @@ def decode(source: bytes | BinaryIO, name: str = "photo", max_pixels: int = MAX_
     formats.check_codec(format)
     with _explained(name, max_pixels):
         loaded = _loaded(file, name, head, format, max_pixels)
-    image, mode = loaded.image, loaded.mode
-
-    samples = np.asarray(image)
-    if mode == "I;16":
-        samples = samples.astype(np.uint16)  # in this machine's byte order
-        pixels = _repeat(((samples.astype(np.uint32) + 128) // 257).astype(np.uint8))
-    elif mode == "L":
-        pixels = _repeat(samples)
-    elif mode == "LA":
-        pixels = _repeat(samples[..., 0])
-    elif mode == "CMYK":
-        pixels = np.asarray(image.convert("RGB"))
-    else:
-        pixels = np.ascontiguousarray(samples[..., :3])
-    return Photo(
-        pixels=pixels,
-        samples=samples,
-        mode=mode,
-        axis=colour.GREY if mode in ("L", "LA", "I;16") else colour.line(pixels),
-        format=formats.FORMATS[format].saved_as or format,
+    return Photo.of_samples(
+        np.asarray(loaded.image),
+        loaded.mode,
+        formats.FORMATS[format].saved_as or format,
         settings=loaded.settings,
         icc=loaded.icc,
         metadata=loaded.metadata,
-        path=None,
         notes=loaded.notes,
     )
 
@@ -238,10 +221,6 @@ def _scans(file: BinaryIO) -> int:
         scans += marker[0][1] == _START_OF_SCAN
         position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     return scans
-
-
-def _repeat(grey: np.ndarray) -> np.ndarray:
-    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _mega(pixels: int) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from tipim_jax.errors import UserError
 from tipim_jax.photos import colour
@@ -43,7 +44,49 @@ class Photo(NamedTuple):
     path: Path | None
     notes: tuple[str, ...]
 
+    @classmethod
+    def of_samples(
+        cls,
+        samples: np.ndarray,
+        mode: str,
+        format: str,
+        *,
+        settings: dict[str, Any] | None = None,
+        icc: bytes | None = None,
+        metadata: Metadata = Metadata(),
+        notes: tuple[str, ...] = (),
+    ) -> "Photo":
+        """A photo from its samples; arguments as the attributes."""
+        if mode == "I;16":
+            samples = samples.astype(np.uint16)  # in this machine's byte order
+            pixels = _repeat(((samples.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        elif mode == "L":
+            pixels = _repeat(samples)
+        elif mode == "LA":
+            pixels = _repeat(samples[..., 0])
+        elif mode == "CMYK":
+            size = (samples.shape[1], samples.shape[0])
+            pixels = np.asarray(Image.frombytes("CMYK", size, samples.tobytes()).convert("RGB"))
+        else:
+            pixels = np.ascontiguousarray(samples[..., :3])
+        return cls(
+            pixels=pixels,
+            samples=samples,
+            mode=mode,
+            axis=colour.GREY if mode in ("L", "LA", "I;16") else colour.line(pixels),
+            format=format,
+            settings=settings or {},
+            icc=icc,
+            metadata=metadata,
+            path=None,
+            notes=notes,
+        )
+
     @property
     def colours(self) -> np.ndarray:
         """[3,3] projection onto the colours that a mask may have (`types.Problem`)."""
         return colour.projection(self.axis)
+
+
+def _repeat(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey[..., None], 3, axis=-1)

@@ -1,7 +1,7 @@
 """How strong a mask is, and how it is found: the settings of a protection, and three presets."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tipim_jax.errors import UserError
 
@@ -45,6 +45,27 @@ PRESETS = {
     "medium": Settings(level=10.0, epsilon=56.0),
     "high": Settings(level=13.5, epsilon=72.0),
 }
+
+
+def choose(strength: str, *, targeted: bool = False, **given: Any) -> Settings:
+    """A preset, with what is given in place of its own.
+
+    Args:
+      strength: one of `PRESETS`.
+      targeted: whether there are targets of the user, which faces become then by default.
+      given: fields of `Settings`; None for the preset's own.
+
+    Raises:
+      UserError: they make no sense.
+    """
+    if strength not in PRESETS:
+        raise UserError(f"strength is {strength!r}; choose one of {', '.join(PRESETS)}")
+    if unknown := [name for name in given if name not in Settings._fields]:
+        raise UserError(f"{unknown[0]} is no setting; there are {', '.join(Settings._fields)}")
+    settings = PRESETS[strength]._replace(goal="become" if targeted else "hide")
+    return check(
+        settings._replace(**{name: value for name, value in given.items() if value is not None})
+    )
 
 
 def check(settings: Settings) -> Settings:

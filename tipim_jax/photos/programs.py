@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 import stat
+import warnings
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,7 @@ from jax import export
 
 import ports
 import tipim_jax
+from ports import store
 from tipim_jax.errors import UserError
 from tipim_jax.types import PyTree
 
@@ -41,6 +43,20 @@ def keep_in(folder: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@cache
+def keep_in_cache() -> None:
+    """Keeps what is compiled from now on in the user's cache, if that can be; warns if not, once.
+
+    A folder that JAX was already told of stays.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        keep_in(store.cache() / "xla")
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=2)
 
 
 def lower(

@@ -6,6 +6,7 @@ stored, one array per recogniser.
 """
 
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,8 @@ from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.verify import Verifier, embeddings
+from tipim_jax.photos.verify import load as load_verifier
+from tipim_jax.types import PyTree
 
 BLEND = 5  # people in a virtual identity
 _NAMED = 5  # targets in a sentence
@@ -255,6 +258,31 @@ def _spread(
         worst[picked] = np.inf
         picked.append(int(np.argmin(worst)))
     return picked
+
+
+def choose(
+    given: str | os.PathLike[str] | Targets | None, detector: PyTree, surrogates: Sequence[str]
+) -> Targets:
+    """The targets that a user gives, the built-in ones by default.
+
+    Args:
+      given: a folder of photos, a file of `save`, or targets.
+      detector: parameters of `ports.yunet`, for a folder.
+      surrogates: the recognisers that photos are embedded with.
+
+    Raises:
+      UserError: there are no such targets.
+    """
+    if given is None:
+        return built_in()
+    if isinstance(given, Targets):
+        return given
+    path = Path(given)
+    if path.is_dir():
+        return from_photos(path, detector, [load_verifier(name) for name in surrogates])
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give a folder of photos or an .npz file")
+    return load(path)
 
 
 def _largest_faces(folder: Path, detector: Any) -> Iterator[tuple[Path, Face]]:
