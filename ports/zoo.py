@@ -192,6 +192,12 @@ def fingerprint(name: str) -> str:
 def load(name: str, dtype: Any = jnp.float32, *, path: str | Path | None = None) -> Recogniser:
     """Loads a recogniser with folded BatchNorms, computing in `dtype`; once, while its parameters are in use.
 
+    >>> import jax.numpy as jnp
+    >>> from tipim_jax import load_recogniser
+    >>> sface = load_recogniser("sface")
+    >>> sface.embed(sface.params, jnp.zeros((*sface.size, 3))).shape
+    (128,)
+
     Args:
       name: one of `CARDS`, or a registered model.
       dtype: float32, bfloat16 or (with x64) float64; embeddings are at least float32.

@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
+import getpass
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,11 @@ def research_data() -> Path:
     if not (path / "traces").is_dir():
         pytest.skip(f"no research data at {path}; set TIPIM_RESEARCH_DATA to run this test")
     return path
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """Compiled programs, shared by test processes and kept between test runs."""
+    folder = Path(tempfile.gettempdir()) / f"tipim-tests-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -14,7 +14,7 @@ from tipim_jax.errors import UserError
 if TYPE_CHECKING:
     from ports.zoo import load as load_recogniser
     from tipim_jax.api import Protected, Protector, detect, protect
-    from tipim_jax.attack import prepare, run, tip_im
+    from tipim_jax.attack import initial_state, prepare, run, tip_im
     from tipim_jax.photos.check import check
     from tipim_jax.photos.verify import verify
     from tipim_jax.types import Attack, Problem, Recogniser
@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "check",
     "detect",
+    "initial_state",
     "load_recogniser",
     "prepare",
     "protect",
@@ -46,6 +47,7 @@ _HOMES = {
     "Recogniser": "tipim_jax.types",
     "check": "tipim_jax.photos.check",
     "detect": "tipim_jax.api",
+    "initial_state": "tipim_jax.attack",
     "load_recogniser": "ports.zoo:load",
     "prepare": "tipim_jax.attack",
     "protect": "tipim_jax.api",

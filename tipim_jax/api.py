@@ -17,7 +17,7 @@ from PIL import Image
 
 from ports import yunet, zoo
 from tipim_jax.errors import UserError
-from tipim_jax.photos import engine, formats, presets, programs, targets, verify
+from tipim_jax.photos import engine, formats, presets, programs, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import Face, Find
@@ -30,7 +30,6 @@ from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
 from tipim_jax.photos.results import FaceResult, Match
 from tipim_jax.photos.targets import Targets
 from tipim_jax.photos.targets import choose as choose_targets
-from tipim_jax.photos.verify import Verifier
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,9 @@ class Protected:
             left, top, width, height = result.box
             rows = slice(max(0, int(top)), int(np.ceil(top + height)))
             columns = slice(max(0, int(left)), int(np.ceil(left + width)))
-            before, after = (p[rows, columns].astype(np.int16) for p in (self._photo.pixels, self.pixels))
+            before, after = (
+                p[rows, columns].astype(np.int16) for p in (self._photo.pixels, self.pixels)
+            )
             mask = after - before
         return ProtectedFace(result.box, mask, result.matches, result.skipped, result)
 

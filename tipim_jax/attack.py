@@ -41,6 +41,27 @@ def tip_im(
 ) -> Attack:
     """TIP-IM (Algorithm 1) and, with other parts, the methods it is compared with.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from tipim_jax import initial_state, prepare, run, tip_im, updates
+    >>> def embed(params, image):  # any function of your own
+    ...     z = params @ image.reshape(-1)
+    ...     return z / jnp.linalg.norm(z)
+    >>> params = jax.random.normal(jax.random.key(0), (16, 8 * 8 * 3))
+    >>> images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3), maxval=255.0)
+    >>> others = jax.random.uniform(jax.random.key(2), (5, 8, 8, 3), maxval=255.0)
+    >>> targets = jax.vmap(embed, (None, 0))(params, others)
+    >>> problem = prepare(embed, params, images, targets, epsilon=12.0)
+    >>> attack = tip_im(embed, updates.mi_fgsm(1.5 / 12))
+    >>> keys = jax.random.split(jax.random.key(3), 2)
+    >>> state, records = run(
+    ...     attack, params, keys, initial_state(attack, problem), problem, num_steps=10
+    ... )
+    >>> state.image.shape, records["loss"].shape
+    ((2, 8, 8, 3), (10, 2))
+    >>> bool(abs(state.image - images).max() <= 12.001)
+    True
+
     Args:
       embed: (params, image [H,W,C]) -> [D] unit norm.
       updates: gradient -> move in units of epsilon (`updates.mi_fgsm`); it may take the budget as the extra

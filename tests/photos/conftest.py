@@ -2,12 +2,10 @@
 
 import contextlib
 import fcntl
-import getpass
 import io
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,14 +37,6 @@ class Album(NamedTuple):
     folder: Path
     protected: Path
     outcome: Outcome
-
-
-@pytest.fixture(scope="session")
-def cache():
-    """Compiled programs, shared by test processes and kept between test runs."""
-    folder = Path(tempfile.gettempdir()) / f"tipim-tests-{getpass.getuser()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="session")

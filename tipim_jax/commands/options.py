@@ -1,17 +1,21 @@
 """The options of every command that makes masks, each declared once, and the settings they amount to."""
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 
 from ports import zoo
-from tipim_jax.errors import UserError
-from tipim_jax.photos import presets, targets, verify
+from tipim_jax.photos import presets
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import check_quality
-from tipim_jax.types import PyTree
 
-GIVEN = ("goal", "epsilon", "steps", "gamma", "seed", "batch_size", "precision")  # replace the preset's
+GIVEN = (
+    "goal",
+    "epsilon",
+    "steps",
+    "gamma",
+    "seed",
+    "batch_size",
+    "precision",
+)  # replace the preset's
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -117,6 +117,13 @@ def check(
 ) -> tuple[PhotoSearch, ...]:
     """Looks up every face of photos in a gallery.
 
+    >>> import tipim_jax
+    >>> from tipim_jax.photos.demo import demo_photos
+    >>> photo = demo_photos()[0]
+    >>> (result,) = tipim_jax.check([photo], photo.parent)
+    >>> [face.lost for face in result.faces]
+    [False]
+
     Args:
       images: the photos.
       gallery: a folder (`read_gallery`), or what that gave for the same judges.

@@ -198,6 +198,12 @@ def verify(
 ) -> Verification:
     """Compares every face of one photo with every face of another.
 
+    >>> import tipim_jax
+    >>> from tipim_jax.photos.demo import demo_photos
+    >>> photo = demo_photos()[0]
+    >>> tipim_jax.verify(photo, photo).same
+    True
+
     Args:
       a, b: the photos.
       find: finds faces; YuNet by default.
