@@ -26,7 +26,7 @@ WITH_EXAMPLES = [
     "tipim_jax.photos.verify",
     "ports.zoo",
 ]
-QUICK = {"surrogates": ["sface"], "judges": ["sface"], "steps": 2, "batch_size": 2}
+QUICK = {"surrogates": ["sface"], "judges": ["sface"], "steps": 2, "photos": 2}
 
 
 @pytest.fixture(scope="module", autouse=True)

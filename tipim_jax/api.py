@@ -5,6 +5,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ports import yunet, zoo
-from tipim_jax.errors import UserError
+from tipim_jax.errors import Notice, UserError
 from tipim_jax.photos import engine, formats, presets, programs, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.encode import encode
@@ -30,6 +31,7 @@ from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
 from tipim_jax.photos.results import FaceResult, Match
 from tipim_jax.photos.targets import Targets
 from tipim_jax.photos.targets import choose as choose_targets
+from tipim_jax.photos.targets import warning as warning_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class ProtectedFace:
     """
 
     box: tuple[float, float, float, float]
-    mask: np.ndarray | None
+    mask: np.ndarray | None = field(repr=False)
     verdicts: Mapping[str, Match]
     skipped: str
     result: FaceResult = field(repr=False)
@@ -168,11 +170,11 @@ class Protector:
 
     >>> from tipim_jax import Protector
     >>> from tipim_jax.photos.demo import demo_photos
-    >>> protector = Protector("low", surrogates=["sface"], judges=["sface"], steps=2)
-    >>> for done in protector.map(demo_photos()[:2]):
-    ...     print(len(done.faces), done.faces[0].verdicts["sface"].threshold)
-    1 0.376
-    1 0.376
+    >>> protector = Protector("low", surrogates=["sface"], steps=2, photos=2)
+    >>> for done in protector.map([demo_photos()[0], "missing.jpg"]):
+    ...     print(done.error or len(done.faces))
+    1
+    missing.jpg does not exist
 
     Attributes:
       models: the networks, loaded and compiled.
@@ -214,6 +216,8 @@ class Protector:
         programs.keep_in_cache()
         detector = yunet.load()
         goals = choose_targets(targets, detector, surrogates)
+        if problem := warning_of(goals):
+            warnings.warn(Notice(problem), stacklevel=2)
         with ThreadPoolExecutor(1) as pool:
             building = pool.submit(engine.build, surrogates, goals, chosen, photos=photos)
             asked = verify.verifiers(judges)
@@ -284,9 +288,9 @@ def protect(picture: Picture, strength: str = "medium", **options: Any) -> Prote
 
     >>> import tipim_jax
     >>> from tipim_jax.photos.demo import demo_photos
-    >>> done = tipim_jax.protect(demo_photos()[0], surrogates=("sface",), judges=("sface",), steps=2)
+    >>> done = tipim_jax.protect(demo_photos()[0], "low", surrogates=["sface"], steps=2)
     >>> done.image.size, len(done.faces)
-    ((512, 512), 1)
+    ((509, 640), 1)
 
     Args:
       picture: a path, an image of Pillow, or [H,W,3] uint8 RGB.

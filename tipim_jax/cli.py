@@ -10,9 +10,8 @@ from importlib import metadata
 from types import FrameType
 from typing import NoReturn
 
-from ports import store
 from tipim_jax.commands import bulk, check, models, protect, targets, verify
-from tipim_jax.commands.progress import close, say, show
+from tipim_jax.commands.progress import close, notices_said, say, show
 from tipim_jax.errors import UserError
 from tipim_jax.photos import programs
 
@@ -31,11 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    _keep_compilations()
     own_signals = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if own_signals else None
     try:
-        return options.run(options)
+        with notices_said():
+            programs.keep_in_cache()
+            return options.run(options)
     except UserError as error:
         say(str(error))
         return FAILED
@@ -97,14 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (protect, verify, check, bulk, models, targets):
         command.add(commands)
     return parser
-
-
-def _keep_compilations() -> None:
-    """Compiled programs are kept between runs, where nobody else can write."""
-    try:
-        programs.keep_in(store.cache() / "xla")
-    except UserError as error:
-        say(str(error))
 
 
 if __name__ == "__main__":

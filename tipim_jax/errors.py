@@ -13,6 +13,10 @@ class UserError(ValueError):
         return printable(super().__str__())
 
 
+class Notice(UserWarning):
+    """What users should know of what they asked for, though it is done all the same."""
+
+
 def printable(text: str) -> str:
     """`text` with escapes for what cannot be printed: line breaks, control characters, undecodable bytes."""
     return "".join(

@@ -3,6 +3,7 @@
 import argparse
 
 from ports import zoo
+from tipim_jax.api import Protector
 from tipim_jax.photos import presets
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import check_quality
@@ -63,6 +64,28 @@ def encoding_from(options: argparse.Namespace) -> Encoding:
 def surrogates_from(options: argparse.Namespace) -> list[str]:
     """The recognisers that masks are made on."""
     return names(options.surrogates) or list(zoo.SURROGATES)
+
+
+def protector_from(options: argparse.Namespace, photos: int | None = None) -> Protector:
+    """The protector of the options.
+
+    Args:
+      options: as parsed.
+      photos: how many there will be (`Protector`).
+
+    Raises:
+      UserError: as `Protector`.
+    """
+    return Protector(
+        options.strength,
+        surrogates=surrogates_from(options),
+        targets=options.targets,
+        format=options.format,
+        quality=options.quality,
+        keep_metadata=options.keep_metadata,
+        photos=photos,
+        **{name: getattr(options, name) for name in GIVEN},
+    )
 
 
 def names(text: str | None) -> list[str]:

@@ -5,16 +5,15 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
-from tipim_jax.errors import printable
+from tipim_jax.errors import Notice, printable
 from tipim_jax.photos.protect import Progress
 
-PLAIN_EVERY = (
-    10.0  # seconds between lines that tell how far a phase is, where stderr is no terminal
-)
+PLAIN_EVERY = 10.0  # seconds between lines of progress where stderr is no terminal
 
 
 def show(text: str) -> None:
@@ -145,3 +144,22 @@ def _duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"
+
+
+@contextlib.contextmanager
+def notices_said() -> Iterator[None]:
+    """Says every `Notice` that comes up, each once, and leaves other warnings to Python."""
+    said: set[str] = set()
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if not issubclass(category, Notice):
+                others(message, category, *rest, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                say(str(message))
+
+        warnings.filterwarnings("always", category=Notice)
+        warnings.showwarning = tell
+        yield

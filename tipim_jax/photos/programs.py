@@ -23,11 +23,12 @@ from jax import export
 import ports
 import tipim_jax
 from ports import store
-from tipim_jax.errors import UserError
+from tipim_jax.errors import Notice, UserError
 from tipim_jax.types import PyTree
 
 # Packages whose code decides what tracing and compiling give
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
+_CHOSEN: set[str] = set()  # folders that JAX was told of here
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -40,23 +41,23 @@ def keep_in(folder: Path) -> None:
     problem = _exposed(folder)
     if problem:
         raise UserError(f"{problem}; everything is compiled anew at each start")
+    _CHOSEN.add(str(folder))
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-@cache
 def keep_in_cache() -> None:
-    """Keeps what is compiled from now on in the user's cache, if that can be; warns if not, once.
+    """Keeps what is compiled from now on in the user's cache; a `Notice` says why if that cannot be.
 
-    A folder that JAX was already told of stays.
+    A folder that somebody else told JAX of stays.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] not in (None, *_CHOSEN):
         return
     try:
         keep_in(store.cache() / "xla")
     except UserError as error:
-        warnings.warn(str(error), stacklevel=2)
+        warnings.warn(Notice(str(error)), stacklevel=2)
 
 
 def lower(
