@@ -59,7 +59,7 @@ OPTIONS = {
     "--surrogates=sface,,dlib": r"there is no model ''; known: sface",
     "--surrogates=frfeat": r"frfeat.* is absent; run `tipim models fetch frfeat`",
     "--no_such_option": r"unrecognized arguments: --no_such_option",
-    "--targets=/nowhere": r"/nowhere does not exist; --targets takes a folder or an .npz file",
+    "--targets=/nowhere": r"/nowhere does not exist; give a folder of photos or an .npz file",
 }
 
 

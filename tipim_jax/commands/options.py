@@ -1,22 +1,16 @@
 """The options of every command that makes masks, each declared once, and the settings they amount to."""
 
 import argparse
+from collections.abc import Sequence
 
 from ports import zoo
-from tipim_jax.api import Protector
-from tipim_jax.photos import presets
+from tipim_jax.photos import presets, targets
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import check_quality
+from tipim_jax.types import PyTree
 
-GIVEN = (
-    "goal",
-    "epsilon",
-    "steps",
-    "gamma",
-    "seed",
-    "batch_size",
-    "precision",
-)  # replace the preset's
+# Settings that replace the preset's
+GIVEN = ("goal", "epsilon", "steps", "gamma", "seed", "batch_size", "precision")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -66,26 +60,11 @@ def surrogates_from(options: argparse.Namespace) -> list[str]:
     return names(options.surrogates) or list(zoo.SURROGATES)
 
 
-def protector_from(options: argparse.Namespace, photos: int | None = None) -> Protector:
-    """The protector of the options.
-
-    Args:
-      options: as parsed.
-      photos: how many there will be (`Protector`).
-
-    Raises:
-      UserError: as `Protector`.
-    """
-    return Protector(
-        options.strength,
-        surrogates=surrogates_from(options),
-        targets=options.targets,
-        format=options.format,
-        quality=options.quality,
-        keep_metadata=options.keep_metadata,
-        photos=photos,
-        **{name: getattr(options, name) for name in GIVEN},
-    )
+def targets_from(
+    options: argparse.Namespace, detector: PyTree, surrogates: Sequence[str]
+) -> targets.Targets:
+    """The targets of the options, the built-in ones by default (`targets.choose`)."""
+    return targets.choose(options.targets, detector, surrogates)
 
 
 def names(text: str | None) -> list[str]:
