@@ -25,6 +25,7 @@ from tipim_jax.photos.faces import Face, Find
 from tipim_jax.photos.files import write_atomically
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.memory import Picture, name_of, photo_of
+from tipim_jax.photos.pending import Choose, choose_all
 from tipim_jax.photos.photo import Photo
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
@@ -231,13 +232,13 @@ class Protector:
         """What masks are made with."""
         return self.models.engine.settings
 
-    def __call__(self, picture: Picture, *, largest_only: bool = False) -> Protected:
+    def __call__(self, picture: Picture, *, choose: Choose = choose_all) -> Protected:
         """Protects one photo.
 
         Raises:
           UserError: it cannot be read or saved.
         """
-        done = next(self.map([picture], largest_only=largest_only))
+        done = next(self.map([picture], choose=choose))
         if done.error is not None:
             raise done.error
         return done
@@ -246,14 +247,14 @@ class Protector:
         self,
         pictures: Iterable[Picture],
         *,
-        largest_only: bool = False,
+        choose: Choose = choose_all,
         told: Callable[[Progress], None] = lambda _: None,
     ) -> Iterator[Protected]:
         """Protects photos as a stream, faces of different photos together in full batches.
 
         Args:
           pictures: read as they are needed, a few batches ahead.
-          largest_only: protect the largest face of each photo only.
+          choose: faces of a photo -> the numbers of those to protect; all of them by default.
           told: called with how far the stream is.
 
         Yields:
@@ -272,7 +273,7 @@ class Protector:
             self.models,
             ((i, partial(reading, i, picture)) for i, picture in enumerate(pictures)),
             self.encoding,
-            largest_only=largest_only,
+            choose=lambda _: choose,
             asked=self._photos,
             told=told,
         )

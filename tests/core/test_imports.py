@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = sorted(p for p in (ROOT / "tipim_jax").glob("*.py") if p.name != "cli.py")
+CORE = sorted(
+    p for p in (ROOT / "tipim_jax").glob("*.py") if p.stem not in ("__init__", "api", "cli")
+)
 PORTS = sorted((ROOT / "ports").rglob("*.py"))
 PHOTOS = sorted((ROOT / "tipim_jax" / "photos").rglob("*.py"))
 BULK = sorted((ROOT / "tipim_jax" / "bulk").rglob("*.py"))
