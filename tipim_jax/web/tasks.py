@@ -41,7 +41,7 @@ def loader(surrogates: Sequence[str] = zoo.SURROGATES, **changed: Any) -> Load:
 
     def load(told: Any) -> Tools:
         settings = {name: preset._replace(**changed) for name, preset in PRESETS.items()}
-        made = engine.build(surrogates, targets.built_in(), settings["medium"], photos=1)
+        made = engine.build(surrogates, targets.built_in(), settings["medium"], photos=1, told=told)
         told("loading recognisers")
         judges = verify.ready(verify.verifiers())
         # One program serves all strengths: what tells them apart is among its arguments.

@@ -35,6 +35,7 @@ def describe(face: FaceResult, number: int) -> dict[str, Any]:
         "figures": {
             "psnr": face.psnr if math.isfinite(face.psnr) else None,
             "ssim": face.ssim,
+            "change": face.change,
             "recognisers": [
                 {
                     "name": name,

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { dropPlace } from "./drop.js";
 import { verdict } from "./compare.js";
-import { el, announce, capital, count, trouble, whenChanged } from "./dom.js";
+import { el, announce, count, sentence, trouble, whenChanged } from "./dom.js";
 
 export function checkTab(root, { about, poke }) {
   const zones = {};
@@ -31,7 +31,7 @@ export function checkTab(root, { about, poke }) {
   function thumb(photo) {
     const picture = photo.looking ? el("span", { class: "blank" }) : photo.error ? null
       : el("img", { src: api.picture(photo.id, photo.faces.length ? "face-1" : "thumb"), alt: "" });
-    const text = photo.looking ? "Looking for faces…" : photo.error ? `${capital(photo.error)}.`
+    const text = photo.looking ? "Looking for faces…" : photo.error ? sentence(photo.error)
       : photo.faces.length ? count(photo.faces.length, "face") : "No face was found.";
     return el("li", { class: "thumb" }, picture, el("div", {}, el("span", { class: "name" }, photo.name),
       el("span", { class: photo.error ? "note poor" : "hint" }, text)),
@@ -43,14 +43,14 @@ export function checkTab(root, { about, poke }) {
     const cards = photos.filter((photo) => result.photos[photo.id]).map((photo) => {
       const one = result.photos[photo.id];
       return el("article", { class: "result" }, el("div", { class: "photo-title" }, el("h3", {}, photo.name)),
-        one.error && el("p", { class: "note poor" }, `${capital(one.error)}.`),
+        one.error && el("p", { class: "note poor" }, sentence(one.error)),
         el("div", { class: "faces" }, one.faces.map((face) => el("section", { class: "face small", "aria-label": `Face ${face.number} of ${photo.name}` },
           el("img", { class: "portrait", src: api.picture(photo.id, `face-${face.number}`), alt: "" }),
           el("div", { class: "words" }, one.faces.length > 1 && el("h4", {}, `Face ${face.number} (${face.place})`),
             verdict(face.level, face.verdict), figures(face))))));
     });
     const title = el("h2", { tabindex: -1 }, `Compared with ${count(result.known, "photo")} of the person`);
-    found.replaceChildren(title, ...cards, ...result.notes.map((note) => el("p", { class: "note" }, `${capital(note)}.`)));
+    found.replaceChildren(title, ...cards, ...result.notes.map((note) => el("p", { class: "note" }, sentence(note))));
     title.focus();
   });
 
@@ -66,7 +66,7 @@ export function checkTab(root, { about, poke }) {
       const usable = (role) => by(role).some((photo) => photo.faces.length);
       const search = latest.search, active = search && ["waiting", "running"].includes(search.state);
       go.disabled = active || !usable("check") || !usable("known");
-      state.textContent = active ? (latest.loading ? `Getting ready: ${latest.loading}…` : "Comparing…") : search?.error ? `${capital(search.error)}.` : "";
+      state.textContent = active ? (latest.loading ? `Getting ready: ${latest.loading}…` : "Comparing…") : search?.error ? sentence(search.error) : "";
       if (state.textContent) announce(state.textContent);
       showFound(by("check"), search?.state === "done" ? latest.found : {});
     },

@@ -10,15 +10,15 @@ export function compare(before, after, what) {
     type: "range", min: 0, max: 100, value: 50, "aria-label": `${what}: how much of the photo before is shown`,
     oninput: () => move(),
   });
-  const stage = el("div", { class: "stage" }, under, over, line,
-    el("span", { class: "tag left", "aria-hidden": "true" }, "Before"),
-    el("span", { class: "tag right", "aria-hidden": "true" }, "After"), range);
+  const stage = el("div", { class: "stage" }, under, over, line, range);
   const scroller = el("div", { class: "scroller" }, stage);
   let zoom = 1;
   const buttons = [1, 2].map((factor) => el("button", {
     type: "button", "aria-pressed": String(factor === zoom), onclick: () => { zoom = factor; fit(); },
   }, `${factor * 100} %`));
-  const figure = el("figure", { class: "compare" }, scroller,
+  const figure = el("figure", { class: "compare" }, el("div", { class: "tagged" }, scroller,
+    el("span", { class: "tag left", "aria-hidden": "true" }, "Before"),
+    el("span", { class: "tag right", "aria-hidden": "true" }, "After")),
     el("figcaption", {}, el("span", { class: "zoom", role: "group", "aria-label": "Zoom" }, buttons)));
 
   function move() {
@@ -57,6 +57,6 @@ export function described(face) {
       el("div", { class: "wide" }, el("table", {},
         el("thead", {}, el("tr", {}, ["Recogniser", "Before", "After", "Match above", ""].map((text) => el("th", { scope: "col" }, text)))),
         el("tbody", {}, rows))),
-      el("p", { class: "hint" }, `Likeness to the original face, 1 is equal. ${psnr}, SSIM ${face.figures.ssim.toFixed(3)} over the face.`)),
+      el("p", { class: "hint" }, `Likeness to the original face, 1 is equal. ${psnr}, SSIM ${face.figures.ssim.toFixed(3)} over the face; no pixel changed by more than ${face.figures.change} of 255.`)),
   ];
 }

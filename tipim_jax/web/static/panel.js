@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { compare, described } from "./compare.js";
-import { el, announce, capital, count, duration, trouble, whenChanged } from "./dom.js";
+import { el, announce, capital, count, duration, sentence, trouble, whenChanged } from "./dom.js";
 
 const MEANS = {
   low: "Seen least, and hides least.",
@@ -74,7 +74,7 @@ export function panel(root, { about, faces, poke }) {
       const url = (when) => api.picture(key.photo, `preview-${key.face}-${key.strength}-${key.format}-${when}`);
       seen.replaceChildren(compare(url("before"), url("after"), `Preview at ${key.strength}`), ...described(result));
       announce(`Preview: ${result.verdict}. The change is ${result.visible} visible.`);
-    } else if (error) seen.replaceChildren(el("p", { class: "note poor" }, `${capital(error)}.`));
+    } else if (error) seen.replaceChildren(el("p", { class: "note poor" }, sentence(error)));
     else if (state === "cancelled") seen.replaceChildren();
     else seen.replaceChildren(el("p", { class: "working" }, latest?.loading ? `Getting ready: ${latest.loading}…` : left ? `Making a preview, about ${duration(left)} left…` : "Making a preview…"));
   });
@@ -119,7 +119,7 @@ export function panel(root, { about, faces, poke }) {
       document.title = `${run.masked}/${run.faces} · tipim`;
     } else document.title = "tipim";
     const ended = run && !active && started;
-    const text = !ended ? "" : run.error ? `${capital(run.error)}.` : run.unwanted ? "Cancelled. What was done before is kept." : "";
+    const text = !ended ? "" : run.error ? sentence(run.error) : run.unwanted ? "Cancelled. What was done before is kept." : "";
     note.textContent = text;
     note.hidden = !text;
     if (text) announce(text);

@@ -1,7 +1,7 @@
 // The photos as cards: faces outlined, each with a tick.
 
 import * as api from "./api.js";
-import { el, $, capital } from "./dom.js";
+import { el, $, sentence } from "./dom.js";
 
 export function photoList(root, { poke, changed }) {
   const cards = new Map(), left = new Map(); // id -> card; id -> numbers of faces that are not ticked
@@ -47,7 +47,7 @@ export function photoList(root, { poke, changed }) {
     }, "×");
     const title = el("div", { class: "photo-title" }, el("h3", {}, photo.name), close);
     if (photo.looking) return el("li", { class: "photo" }, title, el("p", { class: "blank" }, "Looking for faces…"));
-    if (photo.error) return el("li", { class: "photo" }, title, el("p", { class: "note poor" }, `${capital(photo.error)}.`));
+    if (photo.error) return el("li", { class: "photo" }, title, el("p", { class: "note poor" }, sentence(photo.error)));
 
     const frame = el("div", { class: "frame" }, el("img", { src: api.picture(photo.id, "thumb"), alt: `Thumbnail of ${photo.name}` }));
     frame.style.aspectRatio = `${photo.width} / ${photo.height}`;

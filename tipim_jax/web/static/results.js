@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { compare, described } from "./compare.js";
-import { el, capital, count, size, whenChanged } from "./dom.js";
+import { el, count, sentence, size, whenChanged } from "./dom.js";
 
 export function resultList(root, { back }) {
   return whenChanged((photos, results) => {
@@ -30,7 +30,7 @@ function card(photo, result, only) {
   const title = el("div", { class: "photo-title" }, el("h3", {}, result.output || photo.name),
     result.output && el("a", { class: `button${only ? " primary" : ""}`, href: api.result(photo.id), download: "", "aria-label": `Download ${result.output}` },
       "Download", el("span", { class: "size" }, size(result.bytes))));
-  if (result.error) return el("article", { class: "result" }, title, el("p", { class: "note poor" }, `${capital(result.error)}.`));
+  if (result.error) return el("article", { class: "result" }, title, el("p", { class: "note poor" }, sentence(result.error)));
   const many = result.faces.length > 1;
   return el("article", { class: "result" }, title,
     el("div", { class: "faces" }, result.faces.filter((face) => !face.skipped).map((face) => {
@@ -40,5 +40,5 @@ function card(photo, result, only) {
         el("div", { class: "words" }, many && el("h4", {}, `Face ${face.number}`), ...described(face)));
     })),
     result.faces.filter((face) => face.skipped).map((face) => el("p", { class: "note" }, `Face ${face.number} was left as it is: ${face.skipped}.`)),
-    result.notes.map((note) => el("p", { class: "note" }, `${capital(note)}.`)));
+    result.notes.map((note) => el("p", { class: "note" }, sentence(note))));
 }
