@@ -25,7 +25,9 @@ from absl import flags
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments import convolutions, entry, machine, results, sharding
+from experiments.launching import entry
+from experiments.reporting import results
+from experiments.speed import convolutions, machine, sharding
 from ports import zoo
 from tipim_jax import attack, batching, ensemble, search
 from tipim_jax.errors import UserError

@@ -5,7 +5,7 @@
         --data_dir=LFW --protocol=protocol.json --workdir=results/benchmark
     python -m experiments.benchmark --devices=8 --workdir=results/sharding
 
-The implementations are those of `experiments.contenders`: (a) PyTorch with the released structure, (b)
+The implementations are those of `experiments.speed.contenders`: (a) PyTorch with the released structure, (b)
 PyTorch, frozen weights, batched; (c) ours, exhaustive search; (d) ours, default search. They are timed on
 seeded random images for 1 and for 1 + k steps, in turns, and the time of 50 steps follows from the medians.
 Peak memory is what the process grows by during a run beyond what it held before. With --data_dir every
@@ -29,18 +29,13 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import (
-    contenders,
-    data,
-    entry,
-    machine,
-    plots,
-    ranking,
-    results,
-    runs,
-    sharding,
-)
-from experiments.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
+from experiments.data import dataset
+from experiments.judging import ranking
+from experiments.launching import entry
+from experiments.protection import runs
+from experiments.reporting import plots, results
+from experiments.speed import contenders, machine, sharding
+from experiments.speed.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
 
 _MODELS = flags.DEFINE_list(
     "models", ["mobilefacenet_casia", "irse50", "sface+dlib"], "Surrogates; + joins several."
@@ -228,8 +223,8 @@ def check_sharding(devices: int, names: Sequence[str], workdir: str) -> None:
 
 def compare_protection(folder: Path, names: Sequence[str]) -> None:
     """The part of --data_dir: every implementation on the same photos."""
-    protocol = data.chosen_protocol(False, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
-    bench = ranking.bench(data.thinned(protocol, _NUM_PROBES.value), None, Path(_CACHE.value))
+    protocol = dataset.chosen_protocol(False, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
+    bench = ranking.bench(dataset.thinned(protocol, _NUM_PROBES.value), None, Path(_CACHE.value))
     rows = []
     judges = {judge.name: runs.digest(judge.name) for judge in bench.judges}
     for name, implementation in product(names, _WANTED.value):

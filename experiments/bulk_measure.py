@@ -25,7 +25,8 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from experiments import entry, results
+from experiments.launching import entry
+from experiments.reporting import results
 from ports import yunet, zoo
 from tipim_jax import attack, ensemble, search, updates
 from tipim_jax.bulk import job, pipeline, sources, storage

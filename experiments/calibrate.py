@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import data, entry, launch, results
+from experiments.data import dataset
+from experiments.launching import entry, launch
+from experiments.reporting import results
 from ports import store, zoo
 from tipim_jax import metrics
 from tipim_jax.errors import UserError
@@ -85,7 +87,7 @@ def main(_: list[str]) -> None:
     protocol = run.protocol
     people = set(protocol.probes.identities)
     known = [i in people for i in protocol.gallery.identities]
-    gallery = data.Labelled(
+    gallery = dataset.Labelled(
         tuple(itertools.compress(protocol.gallery.paths, known)),
         tuple(itertools.compress(protocol.gallery.identities, known)),
     )
@@ -93,11 +95,11 @@ def main(_: list[str]) -> None:
     if not names:
         raise UserError("no recogniser can be loaded here; see `tipim models`")
     verifiers = [verify.load(name) for name in names]
-    found = data.faces(protocol.probes + gallery, run.cache)
+    found = dataset.faces(protocol.probes + gallery, run.cache)
     count = len(pairs(found.identities, run.seed)[0])
     rows = []
     for name, verifier in zip(names, verifiers, strict=True):
-        c = calibrate(data.embeddings(verifier, found, run.cache), found.identities, run.seed)
+        c = calibrate(dataset.embeddings(verifier, found, run.cache), found.identities, run.seed)
         figures = {
             "accuracy": round(c.accuracy, 5),
             "auc": round(c.auc, 6),

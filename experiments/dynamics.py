@@ -7,11 +7,11 @@
     python -m experiments.dynamics --compare results/dynamics/exhaustive results/dynamics/reach \\
         --workdir=results/dynamics/compared
 
---method has the grammar of `experiments.protections` without source and `_best`. --probes=all takes every
+--method has the grammar of `experiments.protection.specs` without source and `_best`. --probes=all takes every
 probe; those that do more than look on run every --stride steps. The run leaves `recording.npz` (arrays with
-named axes: `experiments.recording.load`), `report.html`, and with --tensorboard scalars for TensorBoard. A run
-that was stopped goes on. --surface=N adds slices of the loss surface of N images. --overhead measures what
-the default probes cost instead. --quick: the two demo probes, four steps.
+named axes: `experiments.recordings.recording.load`), `report.html`, and with --tensorboard scalars for
+TensorBoard. A run that was stopped goes on. --surface=N adds slices of the loss surface of N images. --overhead
+measures what the default probes cost instead. --quick: the two demo probes, four steps.
 """
 
 import time
@@ -22,24 +22,17 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import (
-    entry,
-    launch,
-    plots,
-    ranking,
-    recording,
-    report,
-    results,
-    runs,
-    views,
-    watching,
-)
-from experiments.methods import Setting
-from experiments.plots import Axes
-from experiments.recording import Recording
-from experiments.report import Picture, Table
-from experiments.runs import Run
-from experiments.watching import PROBES, Watch
+from experiments.judging import ranking
+from experiments.launching import entry, launch
+from experiments.protection import runs
+from experiments.protection.methods import Setting
+from experiments.protection.runs import Run
+from experiments.recordings import path_plots, recorder, recording
+from experiments.recordings.recorder import PROBES, Watch
+from experiments.recordings.recording import Recording
+from experiments.reporting import plots, report, results
+from experiments.reporting.plots import Axes
+from experiments.reporting.report import Picture, Table
 from tipim_jax import probes
 from tipim_jax.errors import UserError
 
@@ -49,13 +42,13 @@ _SURROGATES = flags.DEFINE_list("surrogates", ["mobilefacenet_casia"], "Masks ar
 _WITNESSES = flags.DEFINE_list(
     "witnesses", None, "Recognisers that only watch; the judges if none."
 )
-_PROBES = flags.DEFINE_list("probes", list(watching.DEFAULT), "What to watch, or all.")
+_PROBES = flags.DEFINE_list("probes", list(recorder.DEFAULT), "What to watch, or all.")
 _STRIDE = flags.DEFINE_integer(
     "stride", 5, "Steps between looks of the probes that cost passes.", lower_bound=1
 )
 _SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.", lower_bound=0)
 _DIRECTION = flags.DEFINE_enum(
-    "direction", "random", watching.DIRECTIONS, "Second direction of the surface."
+    "direction", "random", recorder.DIRECTIONS, "Second direction of the surface."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write scalars for TensorBoard too.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Folders of two runs to overlay.")
@@ -72,7 +65,7 @@ def compare(folders: list[str], workdir: Path) -> None:
     results.prepare(str(workdir), {"compare": folders})
     rows = [line for name, made in runs.items() for line in outcome(name, made)]
     parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]
-    report.write(workdir, "Gradient dynamics compared", [*parts, *views.pictures(runs)])
+    report.write(workdir, "Gradient dynamics compared", [*parts, *path_plots.pictures(runs)])
 
 
 def outcome(name: str, made: Recording) -> list[dict[str, Any]]:
@@ -85,10 +78,10 @@ def outcome(name: str, made: Recording) -> list[dict[str, Any]]:
     return rows
 
 
-def slices(seen: watching.Watched, names: list[str]) -> Picture:
+def slices(seen: recorder.Watched, names: list[str]) -> Picture:
     """The loss surface of the first images, their mean on every recogniser."""
     count = min(_SURFACE.value, len(seen.canvases))
-    found = watching.surface(seen, names, count, direction=_DIRECTION.value)
+    found = recorder.surface(seen, names, count, direction=_DIRECTION.value)
     maps = {
         name: (found.across, found.along, values.mean(axis=0))
         for name, values in found.margins.items()
@@ -108,12 +101,12 @@ def overhead(run: Run, bench: ranking.Bench, watch: Watch, repeats: int) -> list
     _, who = runs.subjects_of(run, bench, watch.name)
     size = watch.name.batch or run.batch_size
     canvases = who.faces.canvases[:size]
-    plain = watching.rig(watch._replace(chosen=(), updates=lambda updates: updates))
-    choices = {"default set": watching.DEFAULT} | {name: (name,) for name in watch.chosen}
-    rigs = {"none": plain} | {k: watching.rig(watch._replace(chosen=c)) for k, c in choices.items()}
-    goals = watching.witness_targets(who, watch)
+    plain = recorder.rig(watch._replace(chosen=(), updates=lambda updates: updates))
+    choices = {"default set": recorder.DEFAULT} | {name: (name,) for name in watch.chosen}
+    rigs = {"none": plain} | {k: recorder.rig(watch._replace(chosen=c)) for k, c in choices.items()}
+    goals = recorder.witness_targets(who, watch)
     batches = {
-        name: watching.batch(
+        name: recorder.batch(
             rig, canvases, who.joined(watch.name.surrogates), goals, run.seed, size
         )
         for name, rig in rigs.items()
@@ -123,7 +116,7 @@ def overhead(run: Run, bench: ranking.Bench, watch: Watch, repeats: int) -> list
     for turn in range(repeats + 1):
         for name, rig in rigs.items():
             started = time.perf_counter()
-            state, seen = jax.block_until_ready(watching.go(rig, batches[name], rig.record))
+            state, seen = jax.block_until_ready(recorder.go(rig, batches[name], rig.record))
             if turn:  # the first compiles
                 seconds[name].append(time.perf_counter() - started)
             images[name], written[name] = np.asarray(state.image), sum(probes.sizes(seen).values())
@@ -173,7 +166,7 @@ def main(argv: list[str]) -> None:
         print(results.save(run.workdir, "overhead", rows, machine=results.machine()))
         print(f"overhead of the default probes: {rows[1]['overhead']:.1%}")
         return
-    seen = watching.watched(run, bench, watch, name.folder)
+    seen = recorder.watched(run, bench, watch, name.folder)
     made = seen.recording
     recording.save(run.workdir / RECORDING, made)
     if _TENSORBOARD.value:
@@ -181,7 +174,7 @@ def main(argv: list[str]) -> None:
     rows = outcome(name.text, made)
     print(results.save(run.workdir, "outcome", rows, machine=results.machine()))
     parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]
-    parts += views.pictures({name.text: made})
+    parts += path_plots.pictures({name.text: made})
     if _SURFACE.value:
         shown = [*surrogates, *[w for w in watch.witnesses if w not in surrogates]]
         parts.append(slices(seen, shown))

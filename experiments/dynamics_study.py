@@ -18,24 +18,17 @@ import numpy as np
 from absl import flags
 from scipy import stats
 
-from experiments import (
-    entry,
-    launch,
-    optimisers,
-    plots,
-    protections,
-    ranking,
-    report,
-    results,
-    views,
-    watching,
-)
-from experiments.methods import Setting
-from experiments.plots import Axes, Line, Points
-from experiments.recording import Recording
-from experiments.report import Picture, Table
-from experiments.runs import Run
-from experiments.watching import Watch
+from experiments.judging import ranking
+from experiments.launching import entry, launch
+from experiments.protection import specs
+from experiments.protection.methods import Setting
+from experiments.protection.runs import Run
+from experiments.recordings import optimisers, path_plots, recorder
+from experiments.recordings.recorder import Watch
+from experiments.recordings.recording import Recording
+from experiments.reporting import plots, report, results
+from experiments.reporting.plots import Axes, Line, Points
+from experiments.reporting.report import Picture, Table
 from tipim_jax.errors import UserError
 
 flags.DEFINE_alias("num_images", "num_probes")
@@ -80,12 +73,12 @@ class Study(NamedTuple):
         """A recording by its name, made where it is not there yet."""
         method, chosen, stride = RECORDINGS[name]
         watch = Watch(
-            protections.named(f"{self.source}/{method}", self.setting),
+            specs.named(f"{self.source}/{method}", self.setting),
             chosen,
             (self.source, *self.witnesses) if chosen == PASSES else (),
             stride,
         )
-        return watching.watched(self.run, self.bench, watch, name).recording
+        return recorder.watched(self.run, self.bench, watch, name).recording
 
     def unseen(self, made: Recording, measure: str) -> float:
         """Mean of a Rank-N over the judges that are not the surrogate, and over images."""
@@ -176,8 +169,8 @@ def agreement(study: Study) -> Answer:
                     f"realised at step {steps[middle]}": float(np.median(came[:, middle])),
                 }
             )
-            realised.setdefault(witness, {})[name.split(",")[0]] = views.line(came, steps)
-            cosines.setdefault(witness, {})[name.split(",")[0]] = views.line(cosine, steps)
+            realised.setdefault(witness, {})[name.split(",")[0]] = path_plots.line(came, steps)
+            cosines.setdefault(witness, {})[name.split(",")[0]] = path_plots.line(cosine, steps)
             points = Points(cosine.mean(axis=1), margin)
             clouds.setdefault(witness, {})[name.split(",")[0]] = points
     axes = Axes("step", "cosine with the surrogate's gradient", share=False)
@@ -241,7 +234,7 @@ def stability(study: Study) -> Answer:
             straight = made.arrays["mask_rms"] / np.cumsum(made.arrays["step_rms"], axis=1)
             values = {q: made.arrays[q] for q, _ in shown.values() if q} | {None: straight}
             for title, (quantity, _) in shown.items():
-                line = views.line(values[quantity], np.arange(straight.shape[1]))
+                line = path_plots.line(values[quantity], np.arange(straight.shape[1]))
                 panels.setdefault(title, {})[f"{view}, μ = {decay:g}"] = line
             witness = range(1, len(made.labels["witness"]))
             rows.append(
@@ -320,7 +313,7 @@ def bending(study: Study) -> Answer:
         values = made.arrays[quantity]
         values = values[..., 0] if values.ndim == 3 else values
         steps = made.steps[quantity]
-        panels[title] = {"median": views.line(values, steps)}
+        panels[title] = {"median": path_plots.line(values, steps)}
         rows.append(
             {
                 "quantity": title,

@@ -4,7 +4,7 @@
         --models=frfeat,expo --rows=unprotected,low,medium,high,sface+dlib/tip_im \\
         --compare=medium,sface+dlib/tip_im --probes=100:200 --albums=PORTRAITS --workdir=results/frontier
 
-Rows are named as in `experiments/protections.py`, `medium:level=8` for example. A preset is made by the path of
+Rows are named as in `experiments/protection/specs.py`, as `medium:level=8`. A preset is made by the path of
 `tipim protect`, every face of the whole photo, and judged on the file that it writes; a method is pasted and
 saved in the same way. --judges are folders with a `judges.json` beside networks in ONNX or TFLite files (see
 `experiments/judging/networks.py`), or such files; --models are recognisers of this project, each left out of
@@ -24,14 +24,17 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import data, entry, launch, plots, protections, report, results, saved
+from experiments.data import dataset
 from experiments.judging import judges, lines, protection, rows, scene
 from experiments.judging.journeys import JOURNEYS
 from experiments.judging.rows import Row
 from experiments.judging.scene import PROBES, Scene
-from experiments.methods import Setting
-from experiments.report import Picture, Table
-from experiments.runs import QUICK_STEPS, Run
+from experiments.launching import entry, launch
+from experiments.protection import saved, specs
+from experiments.protection.methods import Setting
+from experiments.protection.runs import QUICK_STEPS, Run
+from experiments.reporting import plots, report, results
+from experiments.reporting.report import Picture, Table
 from experiments.seeing import sheet, visibility
 from experiments.seeing.regions import head
 from tipim_jax.errors import UserError
@@ -66,17 +69,17 @@ def chosen_probes(text: str) -> tuple[int, int]:
     return int(first), int(count)
 
 
-def named(texts: Sequence[str], panel: Sequence[str], quick: bool) -> dict[str, protections.Name]:
+def named(texts: Sequence[str], panel: Sequence[str], quick: bool) -> dict[str, specs.Name]:
     """The protections of --rows.
 
     Raises:
       UserError: one is not understood, names probes of its own, or is made on everybody who judges.
     """
     setting = Setting(steps=QUICK_STEPS) if quick else Setting()
-    names = {text: protections.named(text, setting) for text in texts}
+    names = {text: specs.named(text, setting) for text in texts}
     for text, name in names.items():
         if name.probes or name.best:
-            part = f"@{name.probes}" if name.probes else protections.BEST
+            part = f"@{name.probes}" if name.probes else specs.BEST
             raise UserError(f"{text}: leave out {part}; --probes says which are measured")
         if set(panel) <= set(name.surrogates):
             raise UserError(f"{text}: all who judge are surrogates of it; add --judges or --models")
@@ -96,13 +99,13 @@ def journeys(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def targets(run: Run, name: protections.Name) -> Targets:
+def targets(run: Run, name: specs.Name) -> Targets:
     """What a protection aims at: the protocol's targets, or the virtual ones if its name says so."""
     if name.virtual:
         return built_in()
-    faces = data.faces(run.protocol.targets, run.cache)
+    faces = dataset.faces(run.protocol.targets, run.cache)
     embedded = {
-        model: data.embeddings(verify.load(model), faces, run.cache) for model in name.surrogates
+        model: dataset.embeddings(verify.load(model), faces, run.cache) for model in name.surrogates
     }
     return Targets(tuple(map(str, faces.identities)), embedded)
 

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import data, entry, identity_folder, protocols
-from experiments.people import people_of
+from experiments.data import dataset, identity_folder, protocols
+from experiments.data.people import people_of
+from experiments.launching import entry
 from tipim_jax.errors import UserError
 
 _DATA_DIR = flags.DEFINE_string(
@@ -55,7 +56,7 @@ def main(_: list[str]) -> None:
     verify = _KIND.value == "verification"
     targets = _TARGETS.value or (4 if verify else 10)
     try:
-        root = data.photo_folder(Path(_DATA_DIR.value), Path(_CACHE.value))
+        root = dataset.photo_folder(Path(_DATA_DIR.value), Path(_CACHE.value))
         people = people_of(root)
         if _BASE.value:
             made = protocols.based(Path(_BASE.value), people)
@@ -74,7 +75,7 @@ def main(_: list[str]) -> None:
 
 def quick(workdir: Path) -> None:
     """Both manifests of the demo photos, and the photos packed."""
-    root = data.demo_people(workdir / "photos")
+    root = dataset.demo_people(workdir / "photos")
     people = people_of(root)
     packed = identity_folder.pack(root, workdir / "packed")
     protocols.write(
@@ -83,7 +84,9 @@ def quick(workdir: Path) -> None:
     protocols.write(
         protocols.identification(people, 1, 1, 3, 0), root, workdir / "identification.json"
     )
-    read = data.read_protocol(workdir / "identification.json", data.photo_folder(packed, workdir))
+    read = dataset.read_protocol(
+        workdir / "identification.json", dataset.photo_folder(packed, workdir)
+    )
     print(f"read back {len(read.gallery.paths)} gallery photos from ArrayRecord")
 
 

@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from experiments import data, entry, launch, results
+from experiments.data import dataset
+from experiments.launching import entry, launch
+from experiments.reporting import results
 from tipim_jax import cli
 from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
@@ -200,7 +202,7 @@ def main(_: list[str]) -> None:
     root = Path(_PHOTOS.value) if _PHOTOS.value else demo_photos()[0].parent
     people = people_below(root) if _PHOTOS.value else built_in_people()
     asked, absent = installed()
-    run = launch.begin("third_party", data.NO_PHOTOS, photos=_PHOTOS.value)
+    run = launch.begin("third_party", dataset.NO_PHOTOS, photos=_PHOTOS.value)
     options = []
     if run.quick:
         people, options = people[:1], ["--steps=5", "--batch_size=2"]

@@ -19,8 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments import cells, data, entry, launch, paper, report, results, third_party
-from experiments.runs import Run
+from experiments import third_party
+from experiments.data import dataset
+from experiments.launching import entry, launch
+from experiments.protection import cells
+from experiments.protection.runs import Run
+from experiments.reporting import paper, report, results
 from experiments.third_party import Judge
 from tipim_jax import metrics
 
@@ -53,7 +57,7 @@ def found(
     stage: str,
     vectors: np.ndarray,
     gallery: np.ndarray,
-    protocol: data.Protocol,
+    protocol: dataset.Protocol,
     unprotected: int = 0,
 ) -> dict[str, Any]:
     """A line: of the probes, how many are found and how many are taken for a target.
@@ -87,7 +91,7 @@ def found(
     }
 
 
-def protect(run: Run, protocol: data.Protocol) -> dict[Path, Path]:
+def protect(run: Run, protocol: dataset.Protocol) -> dict[Path, Path]:
     """Probe -> its protected file, if there is one, by `tipim protect` aiming at the protocol's targets."""
     inputs, targets = run.workdir / "probes", run.workdir / "targets"
     copies = _copied(protocol.probes, inputs)
@@ -100,7 +104,7 @@ def protect(run: Run, protocol: data.Protocol) -> dict[Path, Path]:
     }
 
 
-def _copied(photos: data.Labelled, folder: Path) -> list[Path]:
+def _copied(photos: dataset.Labelled, folder: Path) -> list[Path]:
     """Copies photos to `folder/person/name`, and says where each is."""
     copies = [folder / person / path.name for path, person in zip(photos.paths, photos.identities)]
     for path, copy in zip(photos.paths, copies):
@@ -119,7 +123,7 @@ def unseen(judge: Judge, paths: Sequence[Path | None], vectors: np.ndarray) -> l
 
 
 def measured(
-    run: Run, protocol: data.Protocol, judges: Sequence[Judge]
+    run: Run, protocol: dataset.Protocol, judges: Sequence[Judge]
 ) -> tuple[list[dict[str, Any]], list[list[str]]]:
     """Two lines per package, before and after; and the photos that are missing, each with the reason."""
     saved = protect(run, protocol)
@@ -139,7 +143,7 @@ def measured(
 def main(_: list[str]) -> None:
     judges, absent = third_party.installed()
     run = launch.begin("third_party_search", probes=launch.num_probes())
-    lines, missing = measured(run, data.thinned(run.protocol, run.probes), judges)
+    lines, missing = measured(run, dataset.thinned(run.protocol, run.probes), judges)
     print(results.save(run.workdir, "third_party_search", lines, absent=absent, missing=missing))
     note = paper.SEARCH_API + (f" Not installed: {'; '.join(absent)}." if absent else "")
     report.write(

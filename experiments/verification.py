@@ -19,24 +19,13 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import (
-    bootstrap,
-    data,
-    entry,
-    framing,
-    launch,
-    methods,
-    pairs,
-    paper,
-    plots,
-    protections,
-    protocols,
-    report,
-    results,
-    tables,
-)
-from experiments.people import people_of
-from experiments.runs import Run
+from experiments.data import dataset, framing, protocols
+from experiments.data.people import people_of
+from experiments.judging import matching
+from experiments.launching import entry, launch
+from experiments.protection import methods, specs
+from experiments.protection.runs import Run
+from experiments.reporting import bootstrap, paper, plots, report, results, tables
 from ports import zoo
 from tipim_jax.errors import UserError
 from tipim_jax.photos.presets import PRESETS
@@ -87,7 +76,7 @@ def check(method: str, goal: str, framed: str) -> None:
     Raises:
       UserError: it does not, or there is no such method.
     """
-    read = protections.named(f"models/{method}")
+    read = specs.named(f"models/{method}")
     if read.probes or read.targets or read.virtual:
         raise UserError(
             f"--method={method}: photos and targets are those of --protocol; leave out @PROBES, :targets and "
@@ -109,14 +98,14 @@ def check(method: str, goal: str, framed: str) -> None:
 
 
 def measured(
-    run: Run, scene: pairs.Scene, method: str, black_box: str, surrogates: list[str], hide: bool
+    run: Run, scene: matching.Scene, method: str, black_box: str, surrogates: list[str], hide: bool
 ) -> list[dict[str, Any]]:
     """A line per false accept rate."""
-    trial = pairs.trial(run, scene, f"{'+'.join(surrogates)}/{method}", black_box, hide)
-    cuts, source = pairs.thresholds(scene, black_box)
+    trial = matching.trial(run, scene, f"{'+'.join(surrogates)}/{method}", black_box, hide)
+    cuts, source = matching.thresholds(scene, black_box)
     lines = []
     for far, cut in cuts.items():
-        share = bootstrap.interval(pairs.success(trial.after, cut, hide), run.seed)
+        share = bootstrap.interval(matching.success(trial.after, cut, hide), run.seed)
         lines.append(
             {
                 "data": scene.manifest.name,
@@ -126,7 +115,7 @@ def measured(
                 "threshold": cut,
                 "thresholds": source,
                 "comparisons": len(trial.after),
-                "before": float(pairs.success(trial.before, cut, hide).mean()),
+                "before": float(matching.success(trial.before, cut, hide).mean()),
                 **tables.with_interval("PSR", share),
                 **tables.means(trial.quality),
             }
@@ -154,22 +143,22 @@ def bars(lines: list[dict[str, Any]]) -> bytes:
     return plots.bars(panels, plots.Axes("black box", "share of comparisons"))
 
 
-def manifests(run: Run) -> list[pairs.Manifest]:
+def manifests(run: Run) -> list[matching.Manifest]:
     """What the flags name, or the demo photos.
 
     Raises:
       UserError: they do not fit.
     """
     if run.quick:
-        root = data.demo_people(run.workdir / "photos")
+        root = dataset.demo_people(run.workdir / "photos")
         drawn = protocols.verification(people_of(root), 2, 1, [], 0)
         protocols.write(drawn, root, run.workdir / "demo.json")
-        return [pairs.read(run.workdir / "demo.json", root)]
+        return [matching.read(run.workdir / "demo.json", root)]
     folders, files = launch.places()
     if not files or len(folders) != len(files):
         raise UserError("give a --data_dir and a --protocol for each data set, or --quick")
     read = [
-        pairs.read(file, data.photo_folder(folder, run.cache))
+        matching.read(file, dataset.photo_folder(folder, run.cache))
         for folder, file in zip(folders, files, strict=True)
     ]
     if len({file.stem for file in files}) == len(files):
@@ -190,7 +179,7 @@ def main(_: list[str]) -> None:
     files = launch.places()[1]
     run = launch.begin(
         "verification",
-        data.NO_PHOTOS._replace(name="+".join(file.stem for file in files)),
+        dataset.NO_PHOTOS._replace(name="+".join(file.stem for file in files)),
         method=method,
         goal=goal,
         framing=framed,
@@ -199,7 +188,7 @@ def main(_: list[str]) -> None:
     lines: list[dict[str, Any]] = []
     missing: list[Any] = []
     for manifest in manifests(run):
-        scene = pairs.scene(manifest, framing.FRAMINGS[framed], models, run.cache)
+        scene = matching.scene(manifest, framing.FRAMINGS[framed], models, run.cache)
         missing += scene.faces.missing
         for black_box, surrogates in chosen[-1:] if quick else chosen:
             lines += measured(run, scene, method, black_box, surrogates, hide)

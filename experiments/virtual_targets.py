@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import data, entry, launch, results
+from experiments.data import dataset
+from experiments.launching import entry, launch
+from experiments.reporting import results
 from tipim_jax.errors import UserError
 from tipim_jax.photos import targets, verify
 
@@ -49,7 +51,7 @@ def main(_: list[str]) -> None:
     names = run.models or list(made.embeddings)
     embeddings = [made.joined([name], [1.0]) for name in names]
     judges = [verify.load(name) for name in names]
-    probes, gallery = data.faces(protocol.probes, cache), data.faces(protocol.gallery, cache)
+    probes, gallery = dataset.faces(protocol.probes, cache), dataset.faces(protocol.gallery, cache)
     strangers = probes.identities[:, None] != gallery.identities
     if alone := sorted(set(probes.identities[~strangers.any(axis=1)])):
         raise UserError(
@@ -59,8 +61,8 @@ def main(_: list[str]) -> None:
     for judge, aims in zip(judges, embeddings, strict=True):
         found = likeness(
             aims,
-            data.embeddings(judge, probes, cache),
-            data.embeddings(judge, gallery, cache),
+            dataset.embeddings(judge, probes, cache),
+            dataset.embeddings(judge, gallery, cache),
             strangers,
             judge.threshold,
         )

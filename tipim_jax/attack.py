@@ -1,7 +1,8 @@
 """An attack is a composition, and running it is one scan over steps, mapped over images.
 
 `tip_im` composes an optax transform, a projection, a target search and a diversity; every method of the
-field that moves an image along gradients of an identity loss is such a composition (`experiments.methods`).
+field that moves an image along gradients of an identity loss is such a composition
+(`experiments.protection.methods`).
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from experiments import degradations
+from experiments.protection import degradations
 
 # photo [H,W,3] uint8, generator -> the photo after, and the matrix [2,3] from the old to the new coordinates
 Journey = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import bootstrap, tables
 from experiments.judging.protection import LESS_IS_BETTER, SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
 from experiments.judging.scene import PROBES
+from experiments.reporting import bootstrap, tables
 from tipim_jax.errors import UserError
 
 Line = dict[str, Any]

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import cells
 from experiments.judging import protection
 from experiments.judging.journeys import JOURNEYS
 from experiments.judging.scene import PROBES, Scene
 from experiments.judging.sightings import seen_by
-from experiments.protections import Name
-from experiments.runs import Run
-from experiments.saved import ENCODING
+from experiments.protection import cells
+from experiments.protection.runs import Run
+from experiments.protection.saved import ENCODING
+from experiments.protection.specs import Name
 from experiments.seeing.regions import regions
 from experiments.seeing.visibility import visible
 from tipim_jax.photos.crops import apply

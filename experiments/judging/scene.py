@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import data
+from experiments.data import dataset
 from experiments.judging import judges as judging
 from experiments.judging.judges import Judge, Threshold
 from experiments.judging.protection import Known
@@ -22,12 +22,12 @@ class Album(NamedTuple):
     """A folder of photos to look at: its name, and the photos, of people that no gallery knows."""
 
     name: str
-    photos: data.Labelled
+    photos: dataset.Labelled
 
     @property
     def digest(self) -> str:
         """Changes with any photo."""
-        content = repr([data.digest(path) for path in self.photos.paths])
+        content = repr([dataset.digest(path) for path in self.photos.paths])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -45,7 +45,7 @@ def albums(folders: Sequence[Path]) -> list[Album]:
         name = folder.resolve().name
         if name in (PROBES, *(album.name for album in made)):
             raise UserError(f"--albums: two are called {name}; rename {folder}")
-        made.append(Album(name, data.Labelled(paths, tuple(map(str, paths)))))
+        made.append(Album(name, dataset.Labelled(paths, tuple(map(str, paths)))))
     return made
 
 
@@ -73,14 +73,14 @@ class Scene(NamedTuple):
     missing: Sequence[tuple[str, str]]
 
     @property
-    def photos(self) -> data.Labelled:
+    def photos(self) -> dataset.Labelled:
         """The photos that are protected."""
-        return data.Labelled(
+        return dataset.Labelled(
             tuple(one.path for one in self.subjects), tuple(one.identity for one in self.subjects)
         )
 
 
-def part(protocol: data.Protocol, first: int, count: int) -> data.Labelled:
+def part(protocol: dataset.Protocol, first: int, count: int) -> dataset.Labelled:
     """So many of a protocol's probes, from number `first` on (0 is the first).
 
     Raises:
@@ -92,24 +92,24 @@ def part(protocol: data.Protocol, first: int, count: int) -> data.Labelled:
             f"{protocol.name} has {len(paths)} probes, so that there are no {count} from number {first} on"
         )
     chosen = slice(first, first + count)
-    return data.Labelled(paths[chosen], identities[chosen])
+    return dataset.Labelled(paths[chosen], identities[chosen])
 
 
-def others(protocol: data.Protocol, probes: data.Labelled, most: int) -> data.Labelled:
+def others(protocol: dataset.Protocol, probes: dataset.Labelled, most: int) -> dataset.Labelled:
     """Up to `most` photos of every probe's person out of the gallery."""
     owned: dict[str, list[Path]] = {}
     for path, identity in zip(*protocol.gallery):
         owned.setdefault(identity, []).append(path)
     pairs = [(p, i) for i in probes.identities for p in owned.get(i, [])[:most]]
     paths, identities = zip(*pairs) if pairs else ((), ())
-    return data.Labelled(paths, identities)
+    return dataset.Labelled(paths, identities)
 
 
 def scene(
-    protocol: data.Protocol,
+    protocol: dataset.Protocol,
     judges: Sequence[Judge],
-    probes: data.Labelled,
-    again: data.Labelled,
+    probes: dataset.Labelled,
+    again: dataset.Labelled,
     albums: Sequence[Album],
     cache: Path,
 ) -> Scene:

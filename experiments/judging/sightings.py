@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from experiments import data
+from experiments.data import dataset
 from experiments.judging.judges import Judge
 from ports import detection, yunet
 from tipim_jax.photos.faces import SMALLEST, version
@@ -53,7 +53,7 @@ def detector() -> Find:
     return lambda photo: detection.find_faces(params, photo)
 
 
-def sightings(photos: data.Labelled, cache: Path) -> Sightings:
+def sightings(photos: dataset.Labelled, cache: Path) -> Sightings:
     """The face that each photo is about; landmarks are kept in `cache` by the photo's content
     and the detector's `version`."""
     folder = cache / f"landmarks-{version()}"
@@ -63,12 +63,12 @@ def sightings(photos: data.Labelled, cache: Path) -> Sightings:
     for path, identity in zip(
         tqdm(photos.paths, desc="find", unit="photo", disable=None), photos.identities, strict=True
     ):
-        digest = data.digest(path)
+        digest = dataset.digest(path)
         stored = folder / f"{digest}.npy"
         try:
             if not stored.exists():
                 find = find or detector()
-                data.write(stored, _main_first(find, read_photo(path).pixels))
+                dataset.write(stored, _main_first(find, read_photo(path).pixels))
             faces = np.load(stored)
             seen.append(Sighting(path, identity, digest, faces[0], faces))
         except PhotoError as error:
@@ -83,7 +83,7 @@ def _main_first(find: Find, pixels: np.ndarray) -> np.ndarray:
     if not len(sizes):
         raise PhotoError("no face was found")
     boxes = np.concatenate([found.boxes[:, :2], sizes], 1).tolist()
-    first = data.main(boxes, pixels.shape[:2])
+    first = dataset.main(boxes, pixels.shape[:2])
     large = sizes.min(1) >= SMALLEST
     if not large[first]:
         raise PhotoError("the face is too small")
@@ -115,7 +115,7 @@ def embeddings(judge: Judge, seen: Sequence[Sighting], cache: Path) -> np.ndarra
         part = new[start : start + 16]
         crops = [judge.crop(read_photo(seen[i].path).pixels, seen[i].landmarks) for i in part]
         for i, embedding in zip(part, judge.embed(np.stack(crops)), strict=True):
-            data.write(files[i], embedding)
+            dataset.write(files[i], embedding)
     return np.stack([np.load(file) for file in files])
 
 

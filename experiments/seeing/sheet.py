@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from experiments import results
+from experiments.reporting import results
 from tipim_jax.photos.files import read_photo
 
 TIMES = 8  # by which a mask is shown larger than it is

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from array_record.python import array_record_module
 
-from experiments import identity_folder
+from experiments.data import identity_folder
 from tests import events
 from tests.bulk import world
 from tipim_jax.bulk import record, retry, shards, sources, storage, telemetry

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import data, protections, ranking, runs
-from experiments.runs import Run
+from experiments.data import dataset
+from experiments.judging import ranking
+from experiments.protection import runs, specs
+from experiments.protection.runs import Run
 from tipim_jax.ensemble import Ensemble
 from tipim_jax.photos.verify import Verifier
 from tipim_jax.types import l2_normalise
@@ -20,11 +22,11 @@ def embed(params, canvas):
     return l2_normalise(jnp.tanh(params @ blocks.reshape(-1)))
 
 
-def faces(count: int, people: list[str], seed: int) -> data.Faces:
+def faces(count: int, people: list[str], seed: int) -> dataset.Faces:
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 20, 20, 3))
     canvases = np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.uint8)
     names = tuple(f"{seed}-{i}" for i in range(count))
-    return data.Faces(tuple(map(Path, names)), canvases, np.array(people), names, ())
+    return dataset.Faces(tuple(map(Path, names)), canvases, np.array(people), names, ())
 
 
 @pytest.fixture(autouse=True)
@@ -48,18 +50,18 @@ def bench(monkeypatch) -> ranking.Bench:
     )
     probes = faces(6, list("abcdef"), 1)
     gallery, targets = faces(11, list("abcdefxyzst"), 2), faces(2, list("st"), 3)
-    nothing = data.Labelled((), ())
+    nothing = dataset.Labelled((), ())
 
     def embedded(found):
         canvases = jnp.asarray(found.canvases, jnp.float32)
         return {judge.name: np.asarray(judge.embed(judge.params, canvases)) for judge in judges}
 
     monkeypatch.setattr(
-        protections, "combined", lambda names, frame=None: Ensemble(embed, params[names[0]])
+        specs, "combined", lambda names, frame=None: Ensemble(embed, params[names[0]])
     )
-    monkeypatch.setattr(protections.Subjects, "joined", lambda self, names: self.targets[names[0]])
+    monkeypatch.setattr(specs.Subjects, "joined", lambda self, names: self.targets[names[0]])
     return ranking.Bench(
-        data.Protocol("random", nothing, nothing, nothing),
+        dataset.Protocol("random", nothing, nothing, nothing),
         probes,
         gallery,
         targets,
@@ -75,8 +77,8 @@ def run_in(monkeypatch):
     monkeypatch.setattr(runs, "digest", lambda name: name)
 
     def made(workdir: Path) -> Run:
-        nothing = data.Labelled((), ())
-        protocol = data.Protocol("random", nothing, nothing, nothing)
+        nothing = dataset.Labelled((), ())
+        protocol = dataset.Protocol("random", nothing, nothing, nothing)
         return Run(protocol, workdir, workdir, None, 6, 2, 0, True)
 
     return made

@@ -15,8 +15,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import data, identification, protocols, runs, verification
-from experiments.people import people_of
+from experiments import identification, verification
+from experiments.data import dataset, protocols
+from experiments.data.people import people_of
+from experiments.protection import runs
 from ports import zoo
 from ports.zoo import arcface_template
 from tipim_jax.types import Recogniser, l2_normalise
@@ -38,7 +40,7 @@ def network(name: str) -> Recogniser:
 
 def manifests(folder: Path, photos: Path | None) -> Path:
     """Draws an identification protocol, and those of two data sets; returns the folder of their photos."""
-    root = photos or data.demo_people(folder / "photos")
+    root = photos or dataset.demo_people(folder / "photos")
     people = people_of(root)
     drawn = protocols.verification(people, *((8, 2) if photos else (2, 1)), [], 0)
     # As for LADN: each photo but the first is for one of the targets.

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments import contenders, entry, results
+from experiments.launching import entry
+from experiments.reporting import results
+from experiments.speed import contenders
 from tipim_jax.errors import UserError
 
 

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import calibrate, data, launch, virtual_targets
+from experiments import calibrate, virtual_targets
+from experiments.data import dataset
+from experiments.launching import launch
 from tipim_jax.errors import UserError
 from tipim_jax.photos import targets, verify
 
@@ -16,13 +18,13 @@ def begun(monkeypatch, run_in, tmp_path):
     """(models, people of the photos) -> a launch that begins with these, whatever its flags."""
 
     def made(models: list[str] | None, people: str) -> None:
-        photos = data.Labelled(tuple(map(Path, people)), tuple(people))
-        protocol = data.Protocol("made", photos, data.Labelled((), ()), photos)
+        photos = dataset.Labelled(tuple(map(Path, people)), tuple(people))
+        protocol = dataset.Protocol("made", photos, dataset.Labelled((), ()), photos)
         run = run_in(tmp_path)._replace(protocol=protocol, models=models)
         monkeypatch.setattr(launch, "begin", lambda *_, **__: run)
         canvases = np.zeros((len(people), 160, 160, 3), np.uint8)
-        found = data.Faces(photos.paths, canvases, np.array(list(people)), tuple(people), ())
-        monkeypatch.setattr(data, "faces", lambda *_: found)
+        found = dataset.Faces(photos.paths, canvases, np.array(list(people)), tuple(people), ())
+        monkeypatch.setattr(dataset, "faces", lambda *_: found)
 
     return made
 
@@ -32,7 +34,7 @@ def no_work(*_):
 
 
 def test_too_little_to_calibrate(begun, monkeypatch):
-    monkeypatch.setattr(data, "embeddings", no_work)
+    monkeypatch.setattr(dataset, "embeddings", no_work)
     begun(["nosuch"], "aab")
     with pytest.raises(ValueError, match="there is no model 'nosuch'"):
         calibrate.main([])
@@ -49,7 +51,7 @@ def test_too_little_to_calibrate(begun, monkeypatch):
 
 def test_virtual_targets_of_the_models_asked_for(begun, monkeypatch, tmp_path):
     monkeypatch.setattr(virtual_targets, "_TARGETS", SimpleNamespace(value=None))
-    monkeypatch.setattr(data, "embeddings", no_work)
+    monkeypatch.setattr(dataset, "embeddings", no_work)
     begun(["nosuch"], "ab")
     with pytest.raises(ValueError, match="the targets hold no embeddings of nosuch"):
         virtual_targets.main([])
@@ -65,7 +67,7 @@ def test_virtual_targets_of_the_models_asked_for(begun, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="embeddings of sface have 3 numbers instead of"):
         virtual_targets.main([])
     monkeypatch.setattr(virtual_targets, "_TARGETS", SimpleNamespace(value=None))
-    monkeypatch.setattr(data, "embeddings", lambda judge, found, cache: np.eye(2, 128))
+    monkeypatch.setattr(dataset, "embeddings", lambda judge, found, cache: np.eye(2, 128))
     begun(["sface"], "ab")
     virtual_targets.main([])
     assert len((tmp_path / "virtual_targets.csv").read_text().splitlines()) == 2

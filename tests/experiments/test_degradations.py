@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from experiments.degradations import DEGRADATIONS
+from experiments.protection.degradations import DEGRADATIONS
 from experiments.seeing import canvases
 from tipim_jax import metrics
 from tipim_jax.naturalness import mmd

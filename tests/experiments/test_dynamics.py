@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from experiments import dynamics_study, optimisers, recording, views, watching
-from experiments.recording import Recording
+from experiments import dynamics_study
+from experiments.recordings import optimisers, path_plots, recorder, recording
+from experiments.recordings.recording import Recording
 from tests import events
 from tipim_jax import probes
 from tipim_jax.errors import UserError
@@ -89,7 +90,7 @@ def test_scalars_are_medians_over_images(made, tmp_path):
 
 
 def test_every_kind_of_quantity_has_a_picture(made):
-    shown = views.pictures({"a": made, "b": made._replace(arrays=dict(made.arrays))})
+    shown = path_plots.pictures({"a": made, "b": made._replace(arrays=dict(made.arrays))})
     titles = {picture.title for picture in shown}
     assert {
         "Identity",
@@ -113,16 +114,18 @@ def test_every_kind_of_quantity_has_a_picture(made):
 
 def test_what_is_not_recorded_is_not_drawn(made):
     only = made._replace(arrays={"loss": made.arrays["loss"]})
-    assert [picture.title for picture in views.pictures({"a": only})] == ["Identity"]
+    assert [picture.title for picture in path_plots.pictures({"a": only})] == ["Identity"]
 
 
 def test_lines_are_medians_and_quartiles(made):
     values = np.arange(20.0).reshape(5, 4)
-    line = views.line(values, np.arange(4))
+    line = path_plots.line(values, np.arange(4))
     np.testing.assert_array_equal(line.y, values[2])
     np.testing.assert_array_equal(line.low, values[1])
     np.testing.assert_array_equal(line.high, values[3])
-    path = next(c for c in views.CURVES["Movement"][0](made) if c.title == "length of the path")
+    path = next(
+        c for c in path_plots.CURVES["Movement"][0](made) if c.title == "length of the path"
+    )
     np.testing.assert_allclose(path.value(made)[:, -1], made.arrays["step_rms"].sum(axis=1))
 
 
@@ -175,15 +178,15 @@ def test_partial_rank_correlation_sees_through_a_common_cause():
 def test_the_second_direction_is_orthogonal_and_as_long():
     rng = np.random.default_rng(2)
     mask, direction = rng.normal(size=(2, 6, 6, 3))
-    across = np.asarray(watching._orthogonal(jnp.asarray(direction), jnp.asarray(mask)))
+    across = np.asarray(recorder._orthogonal(jnp.asarray(direction), jnp.asarray(mask)))
     assert abs(np.sum(across * mask)) < 1e-3
     np.testing.assert_allclose(np.sum(across**2), np.sum(mask**2), rtol=1e-5)
 
 
 def test_every_probe_has_a_name_and_its_quantities_one_home():
-    lens = watching.Lens(lambda p, x: x, watching.Objective(), (), 5)
-    assert set(watching.DEFAULT) <= set(watching.PROBES)
-    chosen = [make(lens) for make in watching.PROBES.values()]
+    lens = recorder.Lens(lambda p, x: x, recorder.Objective(), (), 5)
+    assert set(recorder.DEFAULT) <= set(recorder.PROBES)
+    chosen = [make(lens) for make in recorder.PROBES.values()]
     assert len(probes.axes(chosen)) == sum(len(probe.axes) for probe in chosen)
     assert all(chosen[i].stride == 1 for i in (0, 1))
     assert all(probe.stride == 5 for probe in chosen[2:])

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import bootstrap, data, frontier, protections, saved
+from experiments import frontier
+from experiments.data import dataset
 from experiments.judging import lines
 from experiments.judging.journeys import JOURNEYS
 from experiments.judging.protection import SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
+from experiments.protection import saved, specs
+from experiments.reporting import bootstrap
 from ports import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos import engine, pending, protect
@@ -28,9 +31,9 @@ TARGETS = Targets(("t",), {"sface": np.ones((1, 128), np.float32)})
 
 
 @pytest.fixture
-def photos() -> data.Labelled:
+def photos() -> dataset.Labelled:
     paths = [path for path in demo_photos() if path.name in SAME_PERSON[0]]
-    return data.Labelled(tuple(paths), ("a", "a"))
+    return dataset.Labelled(tuple(paths), ("a", "a"))
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def masked(monkeypatch) -> list[int]:
 
 
 def test_a_preset_leaves_the_bytes_of_tipim_protect(photos, masked, run_in, tmp_path):
-    name = protections.named("medium")
+    name = specs.named("medium")
     files = saved.protected(run_in(tmp_path / "run"), name, photos, ["x" * 64, "y" * 64], TARGETS)
     models = protect.Models(partial(find, yunet.load()), engine.build(), [])
     jobs = [Job(path, Path(path.name)) for path in photos.paths]
@@ -70,7 +73,7 @@ def test_a_preset_leaves_the_bytes_of_tipim_protect(photos, masked, run_in, tmp_
 
 
 def test_files_that_are_there_are_not_made_again(photos, masked, run_in, tmp_path):
-    make = partial(saved.protected, run_in(tmp_path), protections.named("medium"))
+    make = partial(saved.protected, run_in(tmp_path), specs.named("medium"))
     first = make(photos, ["x" * 64, "y" * 64], TARGETS)
     whole = [file.read_bytes() for file in first]
     first[1].unlink()
@@ -88,7 +91,7 @@ def test_a_control_is_pasted_where_the_face_is(photos, run_in, tmp_path):
     digests = ["x" * 64, "y" * 64]
     before = [read_photo(path).pixels for path in photos.paths]
     noisy, plain = (
-        [read_photo(file).pixels for file in make(protections.named(name), digests=digests)]
+        [read_photo(file).pixels for file in make(specs.named(name), digests=digests)]
         for name in ("noise:epsilon=12", "unprotected")
     )
     for photo, with_noise, without in zip(before, noisy, plain, strict=True):
@@ -97,7 +100,7 @@ def test_a_control_is_pasted_where_the_face_is(photos, run_in, tmp_path):
         assert np.mean(change > 3) < 0.7  # the rest of the photo is as it was
         assert np.abs(without.astype(int) - photo).mean() < 2
     with pytest.raises(UserError, match="leave out _best"):
-        make(protections.named("sface/mim_best"), digests=digests)
+        make(specs.named("sface/mim_best"), digests=digests)
 
 
 def row(text: str, hidden: dict[str, list[int]], ssim: list[float]) -> Row:
@@ -105,7 +108,7 @@ def row(text: str, hidden: dict[str, list[int]], ssim: list[float]) -> Row:
     links = {judge: 1 - np.array(values) for judge, values in hidden.items()}
     groups = {"album": {SAME_PHOTO: judged, "linked": links}}
     return Row(
-        protections.named(text),
+        specs.named(text),
         [],
         {SAVED: groups},
         {"album": {"face SSIM": np.array(ssim), "face PSNR": np.full(len(ssim), 30.0)}},

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from experiments import data
+from experiments.data import dataset
 from experiments.judging import judges, networks, protection, scene, sightings
 from experiments.judging.journeys import JOURNEYS, chain, cropped, fitted
 from experiments.judging.protection import Known
@@ -136,7 +136,7 @@ def test_judges_of_the_panel_agree_with_their_own_code(research_data, tmp_path, 
     }
     path.write_text(json.dumps(described))
     photos = [demo for demo in demo_photos() if demo.name in SAME_PERSON[0]]
-    seen = sightings.sightings(data.Labelled(tuple(photos), ("a", "a")), tmp_path).seen
+    seen = sightings.sightings(dataset.Labelled(tuple(photos), ("a", "a")), tmp_path).seen
     for judge in judges.load([path], []):
         pixels = [read_photo(one.path).pixels for one in seen]
         known = theirs.load(judge.name)(pixels, points=[one.landmarks for one in seen])
@@ -249,7 +249,7 @@ def test_albums(tmp_path):
 
 
 def test_parts_of_a_protocol():
-    protocol = data.built_in_protocol()
+    protocol = dataset.built_in_protocol()
     assert scene.part(protocol, 1, 1).identities == protocol.probes.identities[1:]
     with pytest.raises(UserError, match="has 2 probes, so that there are no 2 from number 1 on"):
         scene.part(protocol, 1, 2)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import methods
-from experiments.methods import CONTROLS, METHODS, UNTARGETED, Setting
+from experiments.protection import methods
+from experiments.protection.methods import CONTROLS, METHODS, UNTARGETED, Setting
 from tipim_jax import attack
 from tipim_jax.ensemble import Ensemble
 from tipim_jax.errors import UserError

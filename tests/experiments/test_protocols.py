@@ -12,8 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from experiments import data, identity_folder, pairs, protocols
-from experiments.people import people_of
+from experiments.data import dataset, identity_folder, protocols
+from experiments.data.people import people_of
+from experiments.judging import matching
 from tipim_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +74,7 @@ def test_an_identification_protocol(folder, tmp_path):
     manifest = made(folder, tmp_path / "a.json")
     again = made(folder, tmp_path / "b.json")
     assert manifest == again != made(folder, tmp_path / "c.json", seed=1)
-    protocol = data.read_protocol(tmp_path / "a.json", folder)
+    protocol = dataset.read_protocol(tmp_path / "a.json", folder)
     assert (len(protocol.probes.paths), len(protocol.targets.paths)) == (3, 2)
     people = [set(part.identities) for part in (protocol.probes, protocol.targets)]
     assert not people[0] & people[1]
@@ -89,11 +90,11 @@ def test_an_identification_protocol(folder, tmp_path):
 
     # The same protocol on the same photos out of ArrayRecord, without TensorFlow.
     packed = identity_folder.pack(folder, tmp_path / "packed")
-    unpacked = data.photo_folder(packed, tmp_path / "cache")
-    carried = data.read_protocol(tmp_path / "a.json", unpacked)
+    unpacked = dataset.photo_folder(packed, tmp_path / "cache")
+    carried = dataset.read_protocol(tmp_path / "a.json", unpacked)
     assert carried.gallery.identities == protocol.gallery.identities
-    assert data.photo_folder(packed, tmp_path / "cache") == unpacked
-    assert data.photo_folder(folder, tmp_path / "cache") == folder
+    assert dataset.photo_folder(packed, tmp_path / "cache") == unpacked
+    assert dataset.photo_folder(folder, tmp_path / "cache") == folder
     assert "tensorflow" not in sys.modules
 
 
@@ -129,13 +130,15 @@ def test_a_protocol_of_a_dataset_without_file_names(folder, tmp_path):
         "--num_probes=3 --num_targets=2 --num_distractors=3"
     )
     assert said.startswith(f"wrote {out}: 3 probes")
-    read = data.read_protocol(out, data.photo_folder(Path(prepared), tmp_path / "another cache"))
+    read = dataset.read_protocol(
+        out, dataset.photo_folder(Path(prepared), tmp_path / "another cache")
+    )
     assert all(
         path.name.startswith(f"{person}_000")
         for path, person in zip(read.gallery.paths, read.gallery.identities, strict=True)
     )
-    digests = {data.digest(path) for path in photos.values()}
-    assert {data.digest(path) for path in (read.probes + read.gallery).paths} <= digests
+    digests = {dataset.digest(path) for path in photos.values()}
+    assert {dataset.digest(path) for path in (read.probes + read.gallery).paths} <= digests
 
 
 def test_a_dataset_that_cannot_be_read_is_refused(folder, tmp_path):
@@ -146,11 +149,11 @@ def test_a_dataset_that_cannot_be_read_is_refused(folder, tmp_path):
     with pytest.raises(
         UserError, match=r"in TFRECORD, .* prepare it with file_format=array_record$"
     ):
-        data.photo_folder(packed, tmp_path / "cache")
+        dataset.photo_folder(packed, tmp_path / "cache")
     for damaged in ("{}", "no JSON"):
         info.write_text(damaged)
         with pytest.raises(UserError, match="is not a dataset that TFDS can read"):
-            data.photo_folder(packed, tmp_path / "cache")
+            dataset.photo_folder(packed, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.part"))
 
 
@@ -172,16 +175,16 @@ def test_photos_below_folders_of_a_person(tmp_path):
 
     out = tmp_path / "made.json"
     protocols.write(protocols.identification(people, 2, 1, 2, 0), root, out)
-    read = data.read_protocol(out, root)
+    read = dataset.read_protocol(out, root)
     used = (read.probes + read.gallery + read.targets).paths
     assert {str(path.relative_to(root)) for path in used} == set(names)
     assert set(read.gallery.identities) == set(people)
     packed = identity_folder.pack(root, tmp_path / "packed")
-    carried = data.read_protocol(out, data.photo_folder(packed, tmp_path / "cache"))
+    carried = dataset.read_protocol(out, dataset.photo_folder(packed, tmp_path / "cache"))
     assert carried.gallery.identities == read.gallery.identities
 
     protocols.write(protocols.verification(people, 2, 2, [], 0), root, tmp_path / "pairs.json")
-    manifest = pairs.read(tmp_path / "pairs.json", root)
+    manifest = matching.read(tmp_path / "pairs.json", root)
     for photo, other in manifest.others.items():
         assert photo.relative_to(root).parts[0] == other.relative_to(root).parts[0]
 
@@ -198,7 +201,7 @@ def test_photos_below_folders_of_a_person(tmp_path):
         protocols.based(_with(out, tmp_path / "a.json", distractors=["nobody"]), people)
     given = _with(out, tmp_path / "b.json", distractors=["Gallery"])
     protocols.write(protocols.based(given, people), root, tmp_path / "with_gallery.json")
-    grown = data.read_protocol(tmp_path / "with_gallery.json", root)
+    grown = dataset.read_protocol(tmp_path / "with_gallery.json", root)
     assert grown.gallery.identities.count("Gallery") == 3
 
 
@@ -254,14 +257,14 @@ def test_photos_are_fixed_by_hash(folder, tmp_path):
     for path in folder.glob("*/*"):
         (other / path.parent.name).mkdir(parents=True, exist_ok=True)
         (other / path.parent.name / path.name).write_bytes(path.read_bytes())
-    protocol = data.read_protocol(tmp_path / "a.json", other)
+    protocol = dataset.read_protocol(tmp_path / "a.json", other)
     changed = protocol.gallery.paths[0]
     changed.write_bytes(changed.read_bytes() + b"x")
     with pytest.raises(UserError, match=r"^1 photos below .* are not those .*make a new manifest"):
-        data.read_protocol(tmp_path / "a.json", other)
+        dataset.read_protocol(tmp_path / "a.json", other)
     changed.unlink()
     with pytest.raises(UserError, match=r"1 photos of a.json are not below .* check --data_dir"):
-        data.read_protocol(tmp_path / "a.json", other)
+        dataset.read_protocol(tmp_path / "a.json", other)
 
 
 def test_hashes_are_added_to_a_split_that_has_none(folder, tmp_path):
@@ -270,7 +273,7 @@ def test_hashes_are_added_to_a_split_that_has_none(folder, tmp_path):
     plain["distractors"] = list(plain["distractors"])
     (tmp_path / "plain.json").write_text(json.dumps(plain))
     ours, theirs = (
-        data.read_protocol(tmp_path / name, folder) for name in ("a.json", "plain.json")
+        dataset.read_protocol(tmp_path / name, folder) for name in ("a.json", "plain.json")
     )
     assert ours._replace(name="") == theirs._replace(name="")
     based = protocols.based(tmp_path / "plain.json", people_of(folder))
@@ -311,7 +314,9 @@ def test_too_small_a_folder_is_refused(folder, tmp_path):
 
 
 def test_the_protocol_of_the_research_data(research_data):
-    protocol = data.read_protocol(research_data / "lfw/protocol.json", research_data / "lfw/photos")
+    protocol = dataset.read_protocol(
+        research_data / "lfw/protocol.json", research_data / "lfw/photos"
+    )
     assert len(protocol.probes.paths) == 500
     assert len(protocol.targets.paths) == 10
     assert len(protocol.gallery.paths) == 1904

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cells
+from experiments.protection import cells
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
@@ -41,13 +41,23 @@ def shared(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
 
+STUDIES = ("naturalness", "targets", "survival", "opom")
+
+
+def launched(name: str) -> list[str]:
+    """The module and flags of a launch, or of a study of identification."""
+    if name in STUDIES:
+        return ["experiments.identification", f"--study={name}"]
+    return [f"experiments.{name}"]
+
+
 def started(name: str, folder: Path, shared: Path) -> subprocess.Popen:
     """The launch with --quick, its results in `folder / "work"`."""
     arguments = [f"--workdir={folder / 'work'}", "--quick"]
     if name not in NO_CACHE:
         arguments.append(f"--cache={shared / 'faces'}")
     return subprocess.Popen(
-        [sys.executable, "-m", f"experiments.{name}", *arguments],
+        [sys.executable, "-m", *launched(name), *arguments],
         cwd=ROOT,
         env={
             "JAX_COMPILATION_CACHE_DIR": str(shared / "programs"),

@@ -4,8 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import protections, ranking, runs, watching
-from experiments.watching import Watch
+from experiments.judging import ranking
+from experiments.protection import runs, specs
+from experiments.recordings import recorder
+from experiments.recordings.recorder import Watch
 from tests.experiments.conftest import embed
 from tipim_jax.ensemble import Ensemble
 from tipim_jax.errors import UserError
@@ -15,13 +17,13 @@ from tipim_jax.errors import UserError
 def seen_by(bench, run_in, tmp_path, monkeypatch):
     """(name of a protection, probes that watch) -> the watched attack on the bench's six photos."""
     params = {judge.name: judge.params for judge in bench.judges}
-    monkeypatch.setattr(watching, "combined", lambda names: Ensemble(embed, params[names[0]]))
-    monkeypatch.setattr(watching, "on_canvas", lambda name: (embed, params[name]))
+    monkeypatch.setattr(recorder, "combined", lambda names: Ensemble(embed, params[names[0]]))
+    monkeypatch.setattr(recorder, "on_canvas", lambda name: (embed, params[name]))
 
-    def watch(text: str, *probes: str) -> watching.Watched:
-        name = protections.named(text)
+    def watch(text: str, *probes: str) -> recorder.Watched:
+        name = specs.named(text)
         work = run_in(tmp_path / name.folder)
-        return watching.watched(work, bench, Watch(name, probes, ("tiny", "other"), 1), name.folder)
+        return recorder.watched(work, bench, Watch(name, probes, ("tiny", "other"), 1), name.folder)
 
     return watch
 
@@ -51,7 +53,7 @@ def test_a_search_records_its_own_choice(seen_by):
 def test_the_surface_is_cut_towards_the_target_of_the_photo(bench, seen_by):
     """Without the probe that records targets; with the first target for all it would not be."""
     seen = seen_by("tiny/mim:steps=3", "movement")
-    found = watching.surface(seen, ["tiny"], 4, points=15)
+    found = recorder.surface(seen, ["tiny"], 4, points=15)
     np.testing.assert_allclose((found.along[2], found.along[10], found.across[7]), (0, 1, 0))
     judge, aims = bench.judges[0], nearest(bench)[:4]
     assert set(aims) == {0, 1}
@@ -75,7 +77,7 @@ def test_options_of_a_method(options, probes, targets, parts, seen_by, tmp_path)
     assert len(seen.canvases) == len(seen.recording.labels["image"]) == probes
     assert seen.recording.arrays["gain"].shape == (probes, 2, targets)
     assert len(seen.recording.labels["target"]) == targets
-    cells = list((tmp_path / protections.named(name).folder).glob("cells/**/0*.npz"))
+    cells = list((tmp_path / specs.named(name).folder).glob("cells/**/0*.npz"))
     assert len(cells) == parts
 
 

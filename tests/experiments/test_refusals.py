@@ -8,20 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import (
-    data,
-    entry,
-    pairs,
-    plots,
-    protections,
-    protocols,
-    recording,
-    results,
-)
+from experiments.data import dataset, protocols
+from experiments.judging import matching
+from experiments.launching import entry
+from experiments.protection import specs
+from experiments.recordings import recording
+from experiments.reporting import plots, results
 from tipim_jax.errors import UserError
 
 EXPERIMENTS = [
-    path for path in sorted(Path(data.__file__).parent.rglob("*.py")) if path.name != "entry.py"
+    path for path in sorted(Path(dataset.__file__).parent.rglob("*.py")) if path.name != "entry.py"
 ]
 # Faults of whoever calls, which keep their traceback: (file, what it says).
 FAULTS = {
@@ -43,7 +39,11 @@ def test_launches_refuse_in_one_way(path):
 def test_a_manifest_that_is_none(content, tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes(content)
-    for read in (data.read_protocol, pairs.read, lambda path, root: protocols.based(path, {})):
+    for read in (
+        dataset.read_protocol,
+        matching.read,
+        lambda path, root: protocols.based(path, {}),
+    ):
         with pytest.raises(UserError, match=r"is not a (verification )?protocol"):
             read(manifest, tmp_path)
 
@@ -54,7 +54,7 @@ def test_hashes_are_a_table(tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({**photos, **strangers, "hashes": ["1.png"]}))
     with pytest.raises(UserError, match="is not a protocol"):
-        data.read_protocol(manifest, tmp_path)
+        dataset.read_protocol(manifest, tmp_path)
 
 
 def test_a_recording_that_was_cut_short(tmp_path):
@@ -81,7 +81,7 @@ def test_a_recording_that_was_cut_short(tmp_path):
 )
 def test_settings_out_of_range(settings, complaint):
     with pytest.raises(UserError, match=complaint):
-        protections.named(f"sface/tip_im:{settings}")
+        specs.named(f"sface/tip_im:{settings}")
 
 
 def test_plots_say_what_to_install(monkeypatch):

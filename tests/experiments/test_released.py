@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import released
+from experiments.speed import released
 from tipim_jax.types import l2_normalise
 
 

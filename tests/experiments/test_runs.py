@@ -7,8 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import bootstrap, cells, data, methods, protections, ranking, results, runs, tables
-from experiments.methods import Setting
+from experiments.data import dataset
+from experiments.judging import ranking
+from experiments.protection import cells, methods, runs, specs
+from experiments.protection.methods import Setting
+from experiments.reporting import bootstrap, results, tables
 from tipim_jax.errors import UserError
 from tipim_jax.photos import verify
 from tipim_jax.photos.presets import PRESETS
@@ -91,7 +94,7 @@ def test_nearest_is_one_of_the_targets(bench, run_in, tmp_path):
 
 
 def test_names():
-    name = protections.named("ensemble/dim_best:gamma=2:batch=50:squared=0:targets=3@7")
+    name = specs.named("ensemble/dim_best:gamma=2:batch=50:squared=0:targets=3@7")
     assert name.surrogates == ("mobilefacenet_casia", "sface", "dlib")
     assert (name.method, name.best, name.targets, name.batch, name.probes) == (
         "dim",
@@ -103,12 +106,12 @@ def test_names():
     assert name.setting == Setting(gamma=2.0, squared=False)
     assert "@" not in name.folder
     assert ":" not in name.folder
-    assert protections.named("a+b/tip_im", Setting(steps=3)).surrogates == ("a", "b")
-    assert protections.named("medium").surrogates == ("sface", "dlib")
-    changed = protections.named("sface/medium:level=8:steps=3")
+    assert specs.named("a+b/tip_im", Setting(steps=3)).surrogates == ("a", "b")
+    assert specs.named("medium").surrogates == ("sface", "dlib")
+    changed = specs.named("sface/medium:level=8:steps=3")
     assert changed.settings(PRESETS) == PRESETS["medium"]._replace(level=8.0, steps=3)
     assert changed.setting == Setting()
-    assert protections.named("unprotected@5").surrogates == ()
+    assert specs.named("unprotected@5").surrogates == ()
 
 
 @pytest.mark.parametrize(
@@ -135,14 +138,12 @@ def test_names():
 )
 def test_names_that_are_none(text, complaint):
     with pytest.raises(UserError, match=complaint):
-        protections.named(text)
+        specs.named(text)
 
 
 def row(hits, probes, best=False, surrogates=("tiny",)):
     """A measured row of hits [P,V] that are the same for every measure, on two recognisers."""
-    name = protections.named("tiny/mim_best" if best else "tiny/tip_im")._replace(
-        surrogates=surrogates
-    )
+    name = specs.named("tiny/mim_best" if best else "tiny/tip_im")._replace(surrogates=surrogates)
     found = {r: {m: hits for m in ranking.MEASURES} for r in ("tiny", "other")}
     quality = {"PSNR": np.full(len(hits), np.inf), "SSIM": np.ones(len(hits))}
     return runs.Measured(runs.Row(name, np.asarray(probes), hits, hits), found, quality)
@@ -163,7 +164,7 @@ def test_two_readings_of_a_protection_run_on_every_target():
 
 
 def test_the_best_target_is_one_target_for_all_recognisers():
-    name = protections.named("tiny/mim_best")
+    name = specs.named("tiny/mim_best")
     by = {"tiny": [[1, 1, 0]], "other": [[0, 0, 1]], "third": [[0, 1, 1]]}
     found = {r: {m: np.array(hits, bool) for m in ranking.MEASURES} for r, hits in by.items()}
     quality = {"PSNR": np.ones(1), "SSIM": np.ones(1)}
@@ -207,13 +208,13 @@ def test_presets_go_through_the_photo(monkeypatch, tmp_path):
     """The mask is pasted into the photo and the photo cropped anew: on the face little of it is lost."""
     mask = np.full((2, 160, 160, 3), 5.0, np.float32)
     engine = SimpleNamespace(full=lambda: None)
-    monkeypatch.setattr(protections.engine, "build", lambda *arguments: engine)
-    made = protections.engine.Masks(mask, np.zeros(2, int), 0.0)
-    monkeypatch.setattr(protections.engine, "attack_faces", lambda *arguments: made)
-    protocol = data.built_in_protocol()
-    faces = data.faces(protocol.probes, tmp_path)
-    subjects = protections.Subjects(faces, ("t",), {})
-    make = protections.maker(protections.named("medium"), subjects, 2, 0)
+    monkeypatch.setattr(specs.engine, "build", lambda *arguments: engine)
+    made = specs.engine.Masks(mask, np.zeros(2, int), 0.0)
+    monkeypatch.setattr(specs.engine, "attack_faces", lambda *arguments: made)
+    protocol = dataset.built_in_protocol()
+    faces = dataset.faces(protocol.probes, tmp_path)
+    subjects = specs.Subjects(faces, ("t",), {})
+    make = specs.maker(specs.named("medium"), subjects, 2, 0)
     change = make(np.arange(2))[:, 0].astype(int) - faces.canvases
     np.testing.assert_allclose(np.median(change[:, 30:130, 30:130], axis=(1, 2, 3)), 5, atol=1)
     assert np.abs(change[:, 0]).max() <= 2  # it fades out at the border
@@ -248,13 +249,13 @@ def test_a_run_refuses_rows_that_it_cannot_judge(run_in, tmp_path):
 
 
 def test_canvases_of_another_aligner_are_not_taken(monkeypatch, tmp_path):
-    photos = data.built_in_protocol().probes
-    first = data.faces(photos, tmp_path)
+    photos = dataset.built_in_protocol().probes
+    first = dataset.faces(photos, tmp_path)
     for stored in tmp_path.rglob("*.npy"):
         np.save(stored, np.zeros((160, 160, 3), np.uint8))
-    assert not data.faces(photos, tmp_path).canvases.any()  # they are taken from the cache
-    monkeypatch.setattr(data, "version", lambda: "another")
-    np.testing.assert_array_equal(data.faces(photos, tmp_path).canvases, first.canvases)
+    assert not dataset.faces(photos, tmp_path).canvases.any()  # they are taken from the cache
+    monkeypatch.setattr(dataset, "version", lambda: "another")
+    np.testing.assert_array_equal(dataset.faces(photos, tmp_path).canvases, first.canvases)
 
 
 def test_embeddings_are_kept_by_what_was_embedded(tmp_path):
@@ -266,12 +267,12 @@ def test_embeddings_are_kept_by_what_was_embedded(tmp_path):
         return np.asarray(images).reshape(len(images), -1)[:, :4]
 
     verifier = verify.Verifier("tiny", embed, np.ones(1), 0.3)
-    faces = data.Faces((Path("a"), Path("b")), canvases, np.array(["a", "b"]), ("x", "y"), ())
-    data.embeddings(verifier, faces, tmp_path)
-    data.embeddings(verifier, faces, tmp_path)
+    faces = dataset.Faces((Path("a"), Path("b")), canvases, np.array(["a", "b"]), ("x", "y"), ())
+    dataset.embeddings(verifier, faces, tmp_path)
+    dataset.embeddings(verifier, faces, tmp_path)
     assert len(seen) == 1
     other = faces._replace(canvases=canvases[::-1])  # of the same photos, aligned otherwise
     np.testing.assert_array_equal(
-        data.embeddings(verifier, other, tmp_path)[0], canvases[1].ravel()[:4]
+        dataset.embeddings(verifier, other, tmp_path)[0], canvases[1].ravel()[:4]
     )
     assert len(seen) == 1

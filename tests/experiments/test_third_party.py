@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import data, launch, third_party, third_party_search
+from experiments import third_party, third_party_search
+from experiments.data import dataset
+from experiments.launching import launch
 from experiments.third_party import DIFFERENT, NO_FACE, SAME, Judge, Pair
 from tipim_jax.errors import UserError
 from tipim_jax.photos import demo
@@ -20,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # In a process of its own, as face_recognition changes how Pillow reads files.
 ASK = """
 from pathlib import Path
-from experiments import data, third_party, third_party_search
+from experiments import third_party, third_party_search
+from experiments.data import dataset
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.errors import UserError
 photos = {path.name: path for path in demo_photos()}
@@ -90,10 +93,10 @@ def test_what_is_said_is_counted():
 
 
 def test_who_is_found_in_a_gallery():
-    def labelled(people: str) -> data.Labelled:
-        return data.Labelled(tuple(map(Path, people)), tuple(people))
+    def labelled(people: str) -> dataset.Labelled:
+        return dataset.Labelled(tuple(map(Path, people)), tuple(people))
 
-    protocol = data.Protocol("made", labelled("abc"), labelled("abcst"), labelled("st"))
+    protocol = dataset.Protocol("made", labelled("abc"), labelled("abcst"), labelled("st"))
     gallery = np.array([[0.0], [10], [20], [np.nan], [31]])  # no face in the photo of s
     judge = Judge("package", "", None, None)
     before = third_party_search.found(judge, "before", gallery[:3], gallery, protocol)
@@ -123,13 +126,13 @@ def test_a_package_that_is_not_here_is_named(monkeypatch):
 
 
 @pytest.fixture
-def people(tmp_path) -> data.Labelled:
+def people(tmp_path) -> dataset.Labelled:
     """A photo of each of four people, all of the same name; they hold the person's letter."""
     paths = [tmp_path / "people" / person / "1.jpg" for person in "abst"]
     for path in paths:
         path.parent.mkdir(parents=True)
         path.write_text(path.parent.name)
-    return data.Labelled(tuple(paths), tuple("abst"))
+    return dataset.Labelled(tuple(paths), tuple("abst"))
 
 
 def all_but_a(arguments: list[str]) -> int:
@@ -167,9 +170,9 @@ def test_photos_that_were_not_protected_are_listed(people, tmp_path, monkeypatch
 
 
 def test_a_search_for_photos_of_the_same_name(people, tmp_path, monkeypatch, run_in):
-    probes = data.Labelled(people.paths[:2], people.identities[:2])
-    targets = data.Labelled(people.paths[3:], people.identities[3:])
-    protocol = data.Protocol("made", probes, people, targets)
+    probes = dataset.Labelled(people.paths[:2], people.identities[:2])
+    targets = dataset.Labelled(people.paths[3:], people.identities[3:])
+    protocol = dataset.Protocol("made", probes, people, targets)
     (tmp_path / "work").mkdir()
     monkeypatch.setattr(third_party.cli, "main", all_but_a)
     judge = Judge("package", "", None, vector)

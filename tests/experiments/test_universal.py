@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import methods, protections, universal
-from experiments.methods import Setting
+from experiments.protection import methods, specs, universal
+from experiments.protection.methods import Setting
 
 
 def test_one_mask_hides_a_person_in_every_photo(bench):
-    combined = protections.combined(("tiny",))
+    combined = specs.combined(("tiny",))
     setting = Setting(epsilon=8.0, alpha=2.0, steps=4, diversity="none")
     method = methods.compose("mim_untargeted", universal.joined(combined.embed), setting)
     photos = bench.gallery.canvases[:3]
@@ -27,7 +27,7 @@ def test_one_mask_hides_a_person_in_every_photo(bench):
 
 
 def test_the_distance_is_the_mean_over_the_photos(bench):
-    combined = protections.combined(("tiny",))
+    combined = specs.combined(("tiny",))
     photos = jnp.asarray(bench.gallery.canvases[:2], jnp.float32)
     weights = jnp.asarray([0.25, 0.75])
     rng = np.random.default_rng(0)

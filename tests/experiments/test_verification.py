@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from experiments import data, framing, pairs, paper, protocols, verification
-from experiments.people import people_of
+from experiments import verification
+from experiments.data import dataset, framing, protocols
+from experiments.data.people import people_of
+from experiments.judging import matching
+from experiments.reporting import paper
 from tipim_jax.errors import UserError
 from tipim_jax.photos.faces import version
 
@@ -81,18 +84,18 @@ def test_groups_and_obfuscation_on_photos_of_people(tmp_path, research_data):
     assert comparisons(tmp_path / "obfuscation") == {"pairs": {8}}
 
 
-def scene(cosines: np.ndarray, people: list[str]) -> pairs.Scene:
+def scene(cosines: np.ndarray, people: list[str]) -> matching.Scene:
     """Photos of `people` with embeddings of these cosines, as one recogniser sees them."""
     values, vectors = np.linalg.eigh(cosines)
     embedded = vectors * np.sqrt(np.maximum(values, 0))
     paths = tuple(Path(f"{person}/{i}.jpg") for i, person in enumerate(people))
-    faces = data.Faces(paths, np.zeros((len(people), 1)), np.array(people), paths, ())
-    manifest = pairs.Manifest("made", paths, {}, {}, {}, Path("root"))
-    return pairs.Scene(manifest, framing.FRAMINGS["whole"], faces, (), {"net": embedded})
+    faces = dataset.Faces(paths, np.zeros((len(people), 1)), np.array(people), paths, ())
+    manifest = matching.Manifest("made", paths, {}, {}, {}, Path("root"))
+    return matching.Scene(manifest, framing.FRAMINGS["whole"], faces, (), {"net": embedded})
 
 
 def test_a_person_is_the_top_folder():
-    manifest = pairs.Manifest("made", (), {}, {}, {}, Path("root"))
+    manifest = matching.Manifest("made", (), {}, {}, {}, Path("root"))
     photos = [Path("root") / photo for photo in ("a.jpg", "b/a.jpg", "c/profile/a.jpg")]
     assert list(map(manifest.person, photos)) == ["", "b", "c"]
 
@@ -102,7 +105,7 @@ def test_thresholds_of_other_networks_are_those_of_strangers():
     raw = rng.normal(size=(40, 5))
     raw /= np.linalg.norm(raw, axis=1, keepdims=True)
     people = [f"p{i // 2}" for i in range(40)]
-    found, source = pairs.thresholds(scene(raw @ raw.T, people), "net")
+    found, source = matching.thresholds(scene(raw @ raw.T, people), "net")
     first, second = np.triu_indices(40, 1)
     strangers = (raw @ raw.T)[first, second][first // 2 != second // 2]
     assert source == f"calibrated on {len(strangers)} pairs"
@@ -114,7 +117,7 @@ def test_thresholds_of_other_networks_are_those_of_strangers():
         # scikit-learn accepts at and above a cut: its first within the rate is just above ours.
         assert threshold < cuts[fpr <= far].min() + 1e-6
     # Nobody is known apart in a flat folder: every pair counts.
-    assert pairs.thresholds(scene(raw @ raw.T, [""] * 40), "net")[1] == "calibrated on 780 pairs"
+    assert matching.thresholds(scene(raw @ raw.T, [""] * 40), "net")[1] == "calibrated on 780 pairs"
 
 
 def test_cells_belong_to_the_photos_themselves(run_in, tmp_path):
@@ -129,20 +132,20 @@ def test_cells_belong_to_the_photos_themselves(run_in, tmp_path):
         manifest = blank.manifest._replace(targets={"t": (aim, aim)})
         shown = blank._replace(faces=faces, manifest=manifest)
         photos = faces.paths[:2]
-        chosen, kept = pairs.protected(run, shown, "net/unprotected", "t", photos)
+        chosen, kept = matching.protected(run, shown, "net/unprotected", "t", photos)
         assert chosen.tolist() == [0, 1]
         np.testing.assert_array_equal(kept, canvases[:2])
         made.append(sorted(tmp_path.rglob("*.npz")))
     assert [len(files) for files in made] == [1, 2, 3, 3]
     absent = [Path("nobody.jpg")]
     with pytest.raises(UserError, match="no photo of made that aims at 't' shows a face"):
-        pairs.protected(run, shown, "net/unprotected", "t", absent)
+        matching.protected(run, shown, "net/unprotected", "t", absent)
 
 
 def test_success_is_what_the_goal_says():
     cosines = np.array([0.1, 0.3, 0.5])
-    assert pairs.success(cosines, 0.3, obfuscation=False).tolist() == [False, False, True]
-    assert pairs.success(cosines, 0.3, obfuscation=True).tolist() == [True, False, False]
+    assert matching.success(cosines, 0.3, obfuscation=False).tolist() == [False, False, True]
+    assert matching.success(cosines, 0.3, obfuscation=True).tolist() == [True, False, False]
 
 
 def test_framings_show_what_they_say(tmp_path):
@@ -173,14 +176,14 @@ def test_a_recogniser_sees_the_whole_canvas(size, left):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """(folder of photos, a manifest of two of them and a target)."""
-    root = data.demo_people(tmp_path_factory.mktemp("photos"))
+    root = dataset.demo_people(tmp_path_factory.mktemp("photos"))
     return root, protocols.verification(people_of(root), 2, 1, [], 0)
 
 
-def read(drawn, folder, **changes) -> pairs.Manifest:
+def read(drawn, folder, **changes) -> matching.Manifest:
     root, manifest = drawn
     (folder / "pairs.json").write_text(json.dumps({**manifest, **changes}))
-    return pairs.read(folder / "pairs.json", root)
+    return matching.read(folder / "pairs.json", root)
 
 
 def test_a_manifest_is_read_as_it_was_drawn(drawn, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("torch", reason='needs the extra `parity`: pip install -e ".[parity]"')
-from experiments import contenders
+from experiments.speed import contenders
 
 pytestmark = pytest.mark.parity
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import cells, methods, ranking, runs
-from experiments.protections import Name, Subjects
-from experiments.recording import Recording
-from experiments.runs import Run
+from experiments.judging import ranking
+from experiments.protection import cells, methods, runs
+from experiments.protection.runs import Run
+from experiments.protection.specs import Name, Subjects
+from experiments.recordings.recording import Recording
 from ports import zoo
 from tipim_jax import attack, batching, curvature, ensemble, probes, spectrum
 from tipim_jax.errors import UserError

@@ -1,27 +1,23 @@
 """What is left of protections after JPEG, WebP, scaling, blur, fewer bits, padding and screenshots.
 
-    python -m experiments.survival --data_dir=LFW --protocol=protocol.json \\
-        --rows=unprotected,mobilefacenet_casia/tip_im,medium --workdir=results/survival
-
 Protected faces are degraded on their 160 × 160 canvas, about the resolution of LFW's faces, and judged by
 every recogniser. The row `unprotected` tells what a degradation does by itself. Rank-1 is the mean over the
-recognisers that the source does not hold; all of them are in survival.csv. --quick: JPEG 75 and blur.
+recognisers that the source does not hold; all of them are in survival.csv.
 """
 
 import hashlib
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from experiments import entry, launch, plots, ranking, report, results, runs, tables
-from experiments.degradations import AS_MADE, DEGRADATIONS, FAMILIES
-from experiments.report import Picture, Table
+from experiments.judging import ranking
+from experiments.protection import runs
+from experiments.protection.degradations import AS_MADE, DEGRADATIONS, FAMILIES
+from experiments.reporting import plots, report, results, tables
+from experiments.reporting.report import Picture, Table
 
-_ROWS = flags.DEFINE_list(
-    "rows", ["unprotected", "mobilefacenet_casia/tip_im", "medium"], "Protections to measure."
-)
 _QUICK = (AS_MADE, "JPEG 75", "blur 1")
 
 
@@ -38,6 +34,7 @@ def degraded(canvases: np.ndarray, name: str, seed: int) -> np.ndarray:
 
 
 MEASURES = ("Rank-1-UT", "Rank-1-T")
+_QUICK = (AS_MADE, "JPEG 75", "blur 1")
 Curves = dict[str, dict[str, plots.Line]]
 Bars = dict[str, dict[str, dict[str, tuple[float, float, float]]]]
 
@@ -71,9 +68,13 @@ def bars(lines: list[dict[str, Any]]) -> Bars:
     return made
 
 
-def main(_: list[str]) -> None:
-    run = launch.begin("survival")
-    names = run.named(["unprotected", "sface/mim"] if run.quick else _ROWS.value)
+def study(run: runs.Run, rows: Sequence[str]) -> str:
+    """Measures protections after every degradation; returns its main figure.
+
+    Raises:
+      UserError: a row is no protection.
+    """
+    names = run.named(["unprotected", "sface/mim"] if run.quick else rows)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     lines, all_lines = [], []
     for name in names.values():
@@ -104,8 +105,4 @@ def main(_: list[str]) -> None:
     ]
     report.write(run.workdir, "Survival", parts)
     last = lines[-1]
-    print(f"{last['protection']} after {last['after']}: Rank-1-UT {last['Rank-1-UT']:.2f}")
-
-
-if __name__ == "__main__":
-    entry.run(main)
+    return f"{last['protection']} after {last['after']}: Rank-1-UT {last['Rank-1-UT']:.2f}"

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import cells, data, paper, protections
-from experiments.framing import Framing
-from experiments.protections import Subjects
-from experiments.runs import Run
+from experiments.data import dataset
+from experiments.data.framing import Framing
+from experiments.protection import cells, specs
+from experiments.protection.runs import Run
+from experiments.protection.specs import Subjects
+from experiments.reporting import paper
 from ports import zoo
 from tipim_jax import metrics
 from tipim_jax.errors import UserError
@@ -50,7 +52,7 @@ def read(manifest: Path, root: Path) -> Manifest:
 
     It is JSON: `photos` [photo], `others` {photo: photo}, `targets` {name: {"aim": photo, "test": photo}},
     and, where not every photo aims at every target (LADN), `groups` {name: [photo]} for each of them; `hashes`
-    as for `data.read_protocol`. Photos are paths below `root`.
+    as for `dataset.read_protocol`. Photos are paths below `root`.
 
     Raises:
       UserError: it is no such manifest, its parts do not fit, or its photos are missing or changed.
@@ -68,7 +70,7 @@ def read(manifest: Path, root: Path) -> Manifest:
     found = Manifest(manifest.stem, photos, others, targets, groups, root)
     _check_parts(found, manifest, root)
     named = [*photos, *others.values(), *(path for pair in targets.values() for path in pair)]
-    data.check(manifest, root, named, hashes)
+    dataset.check(manifest, root, named, hashes)
     return found
 
 
@@ -112,7 +114,7 @@ class Scene(NamedTuple):
 
     manifest: Manifest
     framing: Framing
-    faces: data.Faces
+    faces: dataset.Faces
     judges: tuple[Verifier, ...]
     embeddings: Mapping[str, np.ndarray]
 
@@ -132,7 +134,7 @@ def scene(manifest: Manifest, framing: Framing, models: Sequence[str], cache: Pa
     tests = [path for pair in manifest.targets.values() for path in pair]
     paths = tuple(dict.fromkeys([*manifest.photos, *manifest.others.values(), *tests]))
     people = tuple(map(manifest.person, paths))
-    faces = data.faces(data.Labelled(paths, people), cache, framing.kind, framing.canvas)
+    faces = dataset.faces(dataset.Labelled(paths, people), cache, framing.kind, framing.canvas)
     judges = [from_recogniser(framing.frame(zoo.load(model))) for model in models]
     embedded = {judge.name: embed_canvases(judge, faces.canvases) for judge in judges}
     return Scene(manifest, framing, faces, tuple(judges), embedded)
@@ -203,7 +205,7 @@ def protected(
         scene.framing.frame,
     )
     (name,) = run.named([text]).values()
-    make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
+    make = specs.maker(name, subjects, run.batch_size, run.seed, run.presets)
     # Data sets may bear the same name, and a manifest may change: cells belong to the photos themselves.
     contents = " ".join([*subjects.faces.digests, *scene.faces.at(aim).digests])
     digest = hashlib.sha256(contents.encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 (a) has the released structure: batch 1, weights that require gradients, T retained backward passes, T
 candidate forwards, two warps a view; (b) is the same with frozen weights, batched as well as PyTorch can. (r)
-has the structure of (a) in JAX, which computes no gradients of weights unasked (`experiments.released`). (c) is
+has the structure of (a) in JAX, which computes no gradients of weights unasked (`released.py`). (c) is
 ours with the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with
 random affine views unless said otherwise.
 """
@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import machine, methods, released
+from experiments.protection import methods
+from experiments.speed import machine, released
 from ports import architectures, random_weights, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import OwnFile

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import cells, data, protections, ranking, results
-from experiments.methods import Setting
-from experiments.protections import Name, Subjects
+from experiments.data import dataset
+from experiments.judging import ranking
+from experiments.protection import cells, specs
+from experiments.protection.methods import Setting
+from experiments.protection.specs import Name, Subjects
+from experiments.reporting import results
 from ports import zoo
 from tipim_jax.errors import UserError
 from tipim_jax.photos.presets import PRESETS, Settings
@@ -51,7 +54,7 @@ class Run(NamedTuple):
       quick: whether this is the smallest honest run.
     """
 
-    protocol: data.Protocol
+    protocol: dataset.Protocol
     workdir: Path
     cache: Path
     models: list[str] | None
@@ -86,14 +89,14 @@ class Run(NamedTuple):
         """
         if setting is None:
             setting = Setting(steps=QUICK_STEPS) if self.quick else Setting()
-        names = {row: protections.named(row, setting) for row in rows}
+        names = {row: specs.named(row, setting) for row in rows}
         note_weights(self.workdir, {s for name in names.values() for s in name.surrogates})
         for row, name in names.items():
             absent = set(name.surrogates) - set(self.models or name.surrogates)
             if absent:
                 raise UserError(f"{row}: add {', '.join(sorted(absent))} to --models")
             if name.best and not every_target:
-                raise UserError(f"{row}: leave out {protections.BEST}, which identification takes")
+                raise UserError(f"{row}: leave out {specs.BEST}, which identification takes")
         return names
 
 
@@ -132,7 +135,7 @@ def protect(run: Run, bench: ranking.Bench, name: Name) -> Row:
     """Makes a protection of a bench's probes, or finds what was made of it already."""
     chosen, subjects = subjects_of(run, bench, name)
     count = len(chosen)
-    make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
+    make = specs.maker(name, subjects, run.batch_size, run.seed, run.presets)
     made = cells.in_parts(
         run.workdir,
         f"{name.folder}@{count}",

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments import bootstrap, plots, ranking
-from experiments.protections import Name
-from experiments.ranking import MEASURES
-from experiments.runs import Found, Measured
+from experiments.judging import ranking
+from experiments.judging.ranking import MEASURES
+from experiments.protection.runs import Found, Measured
+from experiments.protection.specs import Name
+from experiments.reporting import bootstrap, plots
 from tipim_jax.errors import UserError
 
 Line = dict[str, Any]

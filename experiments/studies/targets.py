@@ -1,26 +1,20 @@
 """What more targets, and virtual ones, are worth: Rank-1 against the number of targets.
 
-    python -m experiments.targets --data_dir=LFW --protocol=protocol.json \\
-        --flagfile=experiments/configs/figure7.flags --workdir=results/targets
-
 The paper's Figure 7 takes the first N targets for N of 1 to 10; Rank-N-T counts those alone. Its Table 7
 aims at faces of nobody: --virtual=sface+dlib adds a row with the library's virtual identities (made for
 those models) as targets, who are in no gallery, so that only Rank-N-UT says something. `nearest.md`: which
-target each protected probe ends nearest to on the white box. --quick: one and two targets.
+target each protected probe ends nearest to on the white box.
 """
 
-from absl import flags
+from collections.abc import Sequence
 
-from experiments import cells, entry, launch, paper, plots, ranking, report, results, runs, tables
-from experiments.report import Picture, Table
-
-_SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
-_METHOD = flags.DEFINE_string("method", "tip_im", "Method.")
-_COUNTS = flags.DEFINE_list("counts", [str(n) for n in range(1, 11)], "Numbers of targets.")
-_VIRTUAL = flags.DEFINE_string("virtual", None, "Source of a row with virtual targets; none.")
+from experiments.judging import ranking
+from experiments.protection import cells, runs
+from experiments.reporting import paper, plots, report, results, tables
+from experiments.reporting.report import Picture, Table
 
 
-def curves(lines: list[tables.Line], counts: list[int]) -> dict[str, dict[str, plots.Line]]:
+def curves(lines: list[tables.Line], counts: Sequence[int]) -> dict[str, dict[str, plots.Line]]:
     """Measure -> recogniser -> Rank-1 against the number of targets; lines in the order of counts."""
     made: dict[str, dict[str, plots.Line]] = {}
     for measure in ("Rank-1-T", "Rank-1-UT"):
@@ -72,14 +66,23 @@ def taken(run: runs.Run, bench: ranking.Bench, measured: runs.Measured) -> list[
     return made
 
 
-def main(_: list[str]) -> None:
-    run = launch.begin("targets")
-    source = "sface/mim" if run.quick else f"{_SOURCE.value}/{_METHOD.value}"
-    asked = ["1", "2"] if run.quick else _COUNTS.value
-    virtual = f"{_VIRTUAL.value}/{_METHOD.value}:virtual=1" if _VIRTUAL.value else None
-    names = run.named([f"{source}:targets={count}" for count in asked])
-    counts = [name.targets or 0 for name in names.values()]
-    other = run.named([virtual] if virtual else [])
+def study(run: runs.Run, attack: str, counts: Sequence[int], virtual: str | None) -> str:
+    """Measures an attack on so many targets, and on virtual ones; returns its main figure.
+
+    Args:
+      run: the run.
+      attack: SOURCE/METHOD.
+      counts: numbers of targets.
+      virtual: the source of a row with virtual targets; None for no such row.
+
+    Raises:
+      UserError: the attack is none.
+    """
+    if run.quick:
+        attack, counts = "sface/mim", [1, 2]
+    names = run.named([f"{attack}:targets={count}" for count in counts])
+    method = attack.partition("/")[2]
+    other = run.named([f"{virtual}/{method}:virtual=1"] if virtual else [])
     bench = ranking.bench(run.protocol, run.models, run.cache)
     counted, virtually = (
         [runs.measured(run, bench, name) for name in part.values()] for part in (names, other)
@@ -107,8 +110,4 @@ def main(_: list[str]) -> None:
     ]
     report.write(run.workdir, "Targets", parts)
     last = lines[-1]
-    print(f"{counts[-1]} targets: Rank-1-T {last['Rank-1-T']:.2f} on {last['recogniser']}")
-
-
-if __name__ == "__main__":
-    entry.run(main)
+    return f"{counts[-1]} targets: Rank-1-T {last['Rank-1-T']:.2f} on {last['recogniser']}"

@@ -16,11 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import bootstrap, protections, ranking, watching
-from experiments.methods import Setting
-from experiments.recording import Recording
-from experiments.runs import Run
-from experiments.watching import Watch
+from experiments.judging import ranking
+from experiments.protection import specs
+from experiments.protection.methods import Setting
+from experiments.protection.runs import Run
+from experiments.recordings import recorder
+from experiments.recordings.recorder import Watch
+from experiments.recordings.recording import Recording
+from experiments.reporting import bootstrap
 from tipim_jax.errors import UserError
 from tipim_jax.updates import l2_direction, sign, unit_mean_abs
 
@@ -108,9 +111,9 @@ def study(
 
     def watched(run: Run, name: str, epsilon: float, cell: str) -> Recording:
         made = VARIANTS[name](setting.steps)
-        own = protections.named(f"{source}/tip_im", setting._replace(epsilon=epsilon))
+        own = specs.named(f"{source}/tip_im", setting._replace(epsilon=epsilon))
         watch = Watch(own, (), updates=lambda _: made, rounded=nearest_level)
-        return watching.watched(run, bench, watch, f"{cell} {name.replace('/', ' per ')}").recording
+        return recorder.watched(run, bench, watch, f"{cell} {name.replace('/', ' per ')}").recording
 
     def psnr(name: str) -> float:
         return float(np.mean(watched(few, name, setting.epsilon, "pilot").arrays["PSNR"]))

@@ -5,8 +5,10 @@ from typing import Any
 
 from absl import flags
 
-from experiments import data, results, runs
-from experiments.runs import Run
+from experiments.data import dataset
+from experiments.protection import runs
+from experiments.protection.runs import Run
+from experiments.reporting import results
 from ports import zoo
 
 _DATA_DIR = flags.DEFINE_string(
@@ -24,7 +26,7 @@ _CACHE = flags.DEFINE_string("cache", "results/cache", "Where aligned faces are 
 _QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
 
 
-def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Run:
+def begin(name: str, protocol: dataset.Protocol | None = None, **config: Any) -> Run:
     """Reads the common flags, makes the folder, prints and keeps the frozen config.
 
     The rows that a run measures are not part of it: more may be added to the same folder.
@@ -34,7 +36,7 @@ def begin(name: str, protocol: data.Protocol | None = None, **config: Any) -> Ru
     """
     quick = _QUICK.value
     if protocol is None:
-        protocol = data.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
+        protocol = dataset.chosen_protocol(quick, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
     models = list(zoo.SURROGATES) if quick else _MODELS.value
     batch_size = 2 if quick else _BATCH_SIZE.value
     judges = models or [card.name for card in zoo.available() if not card.missing]

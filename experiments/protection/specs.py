@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import data, methods
-from experiments.methods import CONTROLS, Setting
+from experiments.data import dataset
+from experiments.protection import methods
+from experiments.protection.methods import CONTROLS, Setting
 from ports import yunet, zoo
 from tipim_jax import batching, ensemble
 from tipim_jax.errors import UserError
@@ -187,7 +188,7 @@ class Subjects(NamedTuple):
       frame: how recognisers see the canvases.
     """
 
-    faces: data.Faces
+    faces: dataset.Faces
     target_names: tuple[str, ...]
     targets: Mapping[str, np.ndarray]
     frame: Frame = as_it_is
@@ -303,7 +304,7 @@ def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make
     def make(indices: np.ndarray) -> np.ndarray:
         made, detector = prepared()
         photos = [read_photo(subjects.faces.paths[i]) for i in indices]
-        found = [data.main_face(detector, photo.pixels) for photo in photos]
+        found = [dataset.main_face(detector, photo.pixels) for photo in photos]
         masks = engine.attack_faces(
             made,
             made.full(),

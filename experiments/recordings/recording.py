@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from experiments import results
+from experiments.reporting import results
 from tipim_jax.bulk import tensorboard
 from tipim_jax.errors import UserError
 

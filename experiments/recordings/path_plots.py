@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import plots
-from experiments.plots import Axes, Line, Points
-from experiments.recording import Recording, median, quantile
-from experiments.report import Picture
+from experiments.recordings.recording import Recording, median, quantile
+from experiments.reporting import plots
+from experiments.reporting.plots import Axes, Line, Points
+from experiments.reporting.report import Picture
 from tipim_jax import spectrum
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 

@@ -1,50 +1,29 @@
 """One mask per person, made on some photos of that person and tested on another (OPOM).
 
-    python -m experiments.opom --data_dir=LFW --protocol=protocol.json --source=mobilefacenet_casia \\
-        --photos=4 --workdir=results/opom
-
 The photos that the gallery holds of a person are those that the mask is made on, --photos at the most; the
 probe is the one that has never been seen. ε = 8, away from the person, as published (OPOM: 10 photos each of
-500 people and 10,000 strangers). Beside it unprotected probes. --quick: the demo's two people.
+500 people and 10,000 strangers). Beside it unprotected probes.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from absl import flags
 
-from experiments import (
-    cells,
-    entry,
-    launch,
-    methods,
-    protections,
-    ranking,
-    report,
-    results,
-    runs,
-    tables,
-    universal,
-)
-from experiments.methods import Setting
-from experiments.protections import Subjects
-from experiments.ranking import Bench
-from experiments.runs import Run
+from experiments.judging import ranking
+from experiments.judging.ranking import Bench
+from experiments.protection import cells, methods, runs, specs, universal
+from experiments.protection.methods import Setting
+from experiments.protection.runs import Run
+from experiments.protection.specs import Subjects
+from experiments.reporting import report, results, tables
 from tipim_jax.errors import UserError
-
-_SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
-_METHOD = flags.DEFINE_string("method", "mim_untargeted", "Method; one without random views.")
-_PHOTOS = flags.DEFINE_integer(
-    "photos", 10, "Photos of a person that a mask is made on, at the most.", lower_bound=1
-)
-_EPSILON = flags.DEFINE_float("epsilon", 8.0, "Bound on the mask, pixel levels.")
 
 
 def maker(
-    run: Run, bench: Bench, name: protections.Name, subjects: Subjects, photos: int
+    run: Run, bench: Bench, name: specs.Name, subjects: Subjects, photos: int
 ) -> Callable[[str], np.ndarray]:
     """person -> mask [160,160,3] int16."""
-    combined = protections.combined(name.surrogates)
+    combined = specs.combined(name.surrogates)
     method = methods.compose(name.method, universal.joined(combined.embed), name.setting)
     targets = subjects.joined(name.surrogates)
     targets = targets[:1] if method.single else targets
@@ -56,15 +35,25 @@ def maker(
     return make
 
 
-def main(_: list[str]) -> None:
-    photos = 1 if flags.FLAGS.quick else _PHOTOS.value
-    run = launch.begin("opom", photos=photos, epsilon=_EPSILON.value)
-    text = "sface/mim_untargeted" if run.quick else f"{_SOURCE.value}/{_METHOD.value}"
-    setting = Setting(epsilon=_EPSILON.value, alpha=1.0, diversity="none")
+def study(run: Run, attack: str, photos: int, epsilon: float) -> str:
+    """Makes and measures a mask per person; returns its main figure.
+
+    Args:
+      run: the run.
+      attack: SOURCE/METHOD, one without random views.
+      photos: of a person that a mask is made on, at the most.
+      epsilon: bound on the mask, pixel levels.
+
+    Raises:
+      UserError: the attack is none that this study can make.
+    """
+    if run.quick:
+        attack, photos = "sface/mim_untargeted", 1
+    setting = Setting(epsilon=epsilon, alpha=1.0, diversity="none")
     setting = setting._replace(steps=runs.QUICK_STEPS) if run.quick else setting
-    (name,) = run.named([text], setting).values()
+    (name,) = run.named([attack], setting).values()
     if name.batch or name.probes:
-        raise UserError(f"--method={_METHOD.value}: leave out :batch and @PROBES (--num_probes)")
+        raise UserError(f"--attack={attack}: leave out :batch and @PROBES (--num_probes)")
     bench = ranking.bench(run.protocol, run.models, run.cache)
     (clean,) = run.named(["unprotected"]).values()
     before = runs.measured(run, bench, clean)
@@ -91,8 +80,4 @@ def main(_: list[str]) -> None:
     ]
     report.write(run.workdir, "OPOM", parts)
     last = lines[-1]
-    print(f"one mask per person: Rank-1-UT {last['Rank-1-UT']:.2f} on {last['recogniser']}")
-
-
-if __name__ == "__main__":
-    entry.run(main)
+    return f"one mask per person: Rank-1-UT {last['Rank-1-UT']:.2f} on {last['recogniser']}"

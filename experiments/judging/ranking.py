@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import data
+from experiments.data import dataset
 from tipim_jax import metrics
 from tipim_jax.photos import verify
 
@@ -18,10 +18,10 @@ MEASURES = tuple(f"Rank-{n}-{kind}" for kind in (T, UT) for n in DEPTHS)
 class Bench(NamedTuple):
     """Everything a row is measured with: embeddings are recogniser -> array."""
 
-    protocol: data.Protocol
-    probes: data.Faces
-    gallery: data.Faces
-    targets: data.Faces
+    protocol: dataset.Protocol
+    probes: dataset.Faces
+    gallery: dataset.Faces
+    targets: dataset.Faces
     judges: tuple[verify.Verifier, ...]
     gallery_embeddings: Mapping[str, np.ndarray]
     target_embeddings: Mapping[str, np.ndarray]
@@ -33,7 +33,7 @@ class Bench(NamedTuple):
         return [list(item) for part in parts for item in part.missing]
 
 
-def bench(protocol: data.Protocol, models: Sequence[str] | None, cache: Path) -> Bench:
+def bench(protocol: dataset.Protocol, models: Sequence[str] | None, cache: Path) -> Bench:
     """Aligns and embeds the photos of a protocol.
 
     Args:
@@ -43,16 +43,16 @@ def bench(protocol: data.Protocol, models: Sequence[str] | None, cache: Path) ->
     """
     # Ranks need no threshold, so that a model named here may be one without.
     judges = tuple(verify.verifiers() if models is None else map(verify.load, models))
-    gallery = data.faces(protocol.gallery, cache)
-    targets = data.faces(protocol.targets, cache)
+    gallery = dataset.faces(protocol.gallery, cache)
+    targets = dataset.faces(protocol.targets, cache)
     return Bench(
         protocol,
-        data.faces(protocol.probes, cache),
+        dataset.faces(protocol.probes, cache),
         gallery,
         targets,
         judges,
-        {judge.name: data.embeddings(judge, gallery, cache) for judge in judges},
-        {judge.name: data.embeddings(judge, targets, cache) for judge in judges},
+        {judge.name: dataset.embeddings(judge, gallery, cache) for judge in judges},
+        {judge.name: dataset.embeddings(judge, targets, cache) for judge in judges},
     )
 
 

@@ -2,7 +2,7 @@
 
 The canvas that is attacked is 128 plus the mask; its embedding is that of all of the person's photos with
 the mask on, each scaled by the root of its weight and joined end to end. Squared distances are then the mean
-over the photos, and every method of `experiments.methods` takes it like a single photo.
+over the photos, and every method of `experiments.protection.methods` takes it like a single photo.
 """
 
 from functools import cache
@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import methods
-from experiments.methods import Method
+from experiments.protection import methods
+from experiments.protection.methods import Method
 from tipim_jax import batching, ensemble
 from tipim_jax.types import Embed, PyTree
 

@@ -1,44 +1,25 @@
 """How visible masks are: PSNR, SSIM, MMD and a perceptual measure, against γ and the batch of the MMD.
 
-    python -m experiments.naturalness --data_dir=LFW --protocol=protocol.json \\
-        --flagfile=experiments/configs/table5.flags --workdir=results/naturalness
-
 The paper's Table 5 (γ), Table 6 (batch of the MMD), Figure 3 (box plots) and Figure 5 (Rank-1-T and SSIM
 against γ). γ is that of Eq. 4. The batch is one of unrelated probes, of which there are so many more than
 --num_probes that every batch is full. MMD is measured over the 112 × 112 pixels of the face, in
 groups of 50 (all probes if fewer), Eq. 3 without the released code's division by the batch size. "Visible"
 is the root mean square of the mask where contrast does not hide it: every pixel is divided by the budget
 that its surroundings allow (`perceptual.budget`, mean square 1), in pixel levels. Rank-1 is the mean over
-the recognisers that the source does not hold. --quick: two probes, γ of 3.
+the recognisers that the source does not hold.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import flags
 
-from experiments import (
-    cells,
-    entry,
-    launch,
-    paper,
-    plots,
-    ranking,
-    report,
-    results,
-    runs,
-    tables,
-)
-from experiments.report import Picture, Table
-from experiments.runs import Measured, Row, Run
+from experiments.judging import ranking
+from experiments.protection import cells, runs
+from experiments.protection.runs import Measured, Row, Run
+from experiments.reporting import paper, plots, report, results, tables
+from experiments.reporting.report import Picture, Table
 from experiments.seeing import canvases
-from tipim_jax.errors import UserError
-
-_SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "White box.")
-_METHOD = flags.DEFINE_string("method", "tip_im", "Method.")
-_GAMMAS = flags.DEFINE_list("gammas", ["0", "1", "2", "3"], "Weights of the MMD.")
-_BATCHES = flags.DEFINE_list("batches", ["50"], "Batches of the MMD.")
 
 
 def quality(run: Run, row: Row) -> dict[str, np.ndarray]:
@@ -97,18 +78,18 @@ def pictures(
     ]
 
 
-def main(_: list[str]) -> None:
-    run = launch.begin("naturalness")
-    source = "sface" if run.quick else _SOURCE.value
-    gammas = ["3"] if run.quick else _GAMMAS.value
-    batches = ["2"] if run.quick else _BATCHES.value
-    if wrong := [batch for batch in batches if not batch.isdecimal() or int(batch) < 1]:
-        raise UserError(f"--batches: {wrong[0]!r} is no number of photos; give 1 or more")
-    method = "mim" if run.quick else _METHOD.value
+def study(run: Run, attack: str, gammas: Sequence[str], batches: Sequence[int]) -> str:
+    """Measures an attack for every weight of the MMD and every batch; returns its main figure.
+
+    Raises:
+      UserError: the attack is none, or a weight is no number.
+    """
+    if run.quick:
+        attack, gammas, batches = "sface/mim", ["3"], [2]
     rows = [
-        f"{source}/{method}:gamma={g}:batch={b}@{whole(run.probes, int(b))}"
-        for b in batches
-        for g in gammas
+        f"{attack}:gamma={gamma}:batch={batch}@{whole(run.probes, batch)}"
+        for batch in batches
+        for gamma in gammas
     ]
     names = run.named(rows)
     bench = ranking.bench(run.protocol, run.models, run.cache)
@@ -128,8 +109,4 @@ def main(_: list[str]) -> None:
     ]
     report.write(run.workdir, "Naturalness", parts)
     last = lines[-1]
-    print(f"γ {last['γ']:g}: PSNR {last['PSNR']:.2f} dB, SSIM {last['SSIM']:.3f}")
-
-
-if __name__ == "__main__":
-    entry.run(main)
+    return f"γ {last['γ']:g}: PSNR {last['PSNR']:.2f} dB, SSIM {last['SSIM']:.3f}"

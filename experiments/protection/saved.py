@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import data, protections
-from experiments.protections import Name, Subjects
-from experiments.runs import Run
+from experiments.data import dataset
+from experiments.protection import specs
+from experiments.protection.runs import Run
+from experiments.protection.specs import Name, Subjects
 from ports import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos import engine
@@ -33,13 +34,13 @@ CAP = 255.0  # pixel levels; what a method does to a canvas is bounded by its ow
 
 
 def protected(
-    run: Run, name: Name, photos: data.Labelled, digests: Sequence[str], targets: Targets
+    run: Run, name: Name, photos: dataset.Labelled, digests: Sequence[str], targets: Targets
 ) -> list[Path]:
     """The files of a protection, one a photo, made or found below --workdir.
 
     Args:
       run: where, and with which settings.
-      name: from `protections.named`.
+      name: from `specs.named`.
       photos: that show a face.
       digests: SHA-256 of each.
       targets: with embeddings of the protection's surrogates.
@@ -48,7 +49,7 @@ def protected(
       UserError: a photo cannot be protected.
     """
     if name.best:
-        raise UserError(f"{name.text}: leave out {protections.BEST}, which identification takes")
+        raise UserError(f"{name.text}: leave out {specs.BEST}, which identification takes")
     folder = run.workdir / "photos" / name.folder
     outputs = [
         Path(f"{path.stem}-{digest[:12]}{path.suffix}")
@@ -79,17 +80,17 @@ def _as_protect_does(
 
 
 def _pasted(run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Targets) -> None:
-    labelled = data.Labelled(tuple(job.source for job in jobs), ("",) * len(jobs))
-    faces = data.faces(labelled, run.cache)
+    labelled = dataset.Labelled(tuple(job.source for job in jobs), ("",) * len(jobs))
+    faces = dataset.faces(labelled, run.cache)
     subjects = Subjects(faces, targets.names, targets.embeddings)
-    make = protections.maker(name, subjects, run.batch_size, run.seed, run.presets)
+    make = specs.maker(name, subjects, run.batch_size, run.seed, run.presets)
     detector = yunet.load()
     size = name.batch or run.batch_size
     for start in tqdm(range(0, len(jobs), size), desc=name.text, unit="part", disable=None):
         indices = np.arange(start, min(start + size, len(jobs)))
         for i, canvases in zip(indices, make(indices), strict=True):
             photo = read_photo(jobs[i].source)
-            matrix = data.main_face(detector, photo.pixels).matrix
+            matrix = dataset.main_face(detector, photo.pixels).matrix
             mask = canvases[0].astype(np.float32) - faces.canvases[i]
             pasted = paste(photo.pixels, [FaceMask(mask @ photo.colours, matrix)], CAP)
             file, _ = encode(photo, pasted, **ENCODING._asdict())

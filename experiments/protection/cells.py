@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments import results
+from experiments.reporting import results
 
 LOG = "cells.log"  # the cells that were computed, in order, with the seconds that each took
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import data, results
-from experiments.people import People
+from experiments.data import dataset
+from experiments.data.people import People
+from experiments.reporting import results
 from tipim_jax.errors import UserError
 
 
@@ -98,7 +99,7 @@ def paths_of(manifest: Mapping[str, Any]) -> list[str]:
         return [*manifest["photos"], *manifest.get("others", {}).values(), *tests]
     parts = (
         {name: [photo] for name, photo in manifest[part].items()}
-        if part in data.SINGLE
+        if part in dataset.SINGLE
         else manifest[part]
         for part in ("probes", "gallery", "target_images", "target_gallery", "distractors")
     )
@@ -109,7 +110,10 @@ def paths_of(manifest: Mapping[str, Any]) -> list[str]:
 
 def hashed(manifest: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """The manifest with the SHA-256 of every photo."""
-    return {**manifest, "hashes": {path: data.digest(root / path) for path in paths_of(manifest)}}
+    return {
+        **manifest,
+        "hashes": {path: dataset.digest(root / path) for path in paths_of(manifest)},
+    }
 
 
 def based(base: Path, people: People) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def write(manifest: Mapping[str, Any], root: Path, out: Path) -> None:
     Raises:
       UserError: photos that it names are not below `root`, or `out` cannot be written.
     """
-    data.check(out, root, [root / path for path in paths_of(manifest)], {})
+    dataset.check(out, root, [root / path for path in paths_of(manifest)], {})
     complete = hashed(manifest, root)
     try:
         results.write(out, json.dumps(complete, indent=1) + "\n")

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
-from experiments.people import people_of
+from experiments.data.people import people_of
 from tipim_jax.errors import UserError
 
 SPLIT = "photos"

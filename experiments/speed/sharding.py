@@ -10,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments import contenders, machine, methods
-from experiments.contenders import SETTING, Model
+from experiments.protection import methods
+from experiments.speed import contenders, machine
+from experiments.speed.contenders import SETTING, Model
 from tipim_jax import attack
 from tipim_jax.types import AttackState, Problem, PyTree
 

@@ -136,7 +136,7 @@ def photo_folder(data_dir: Path, cache: Path) -> Path:
     """The identity folder at `data_dir`; a dataset prepared by TFDS is unpacked below `cache` first."""
     if not (data_dir / "dataset_info.json").is_file():
         return data_dir
-    from experiments import identity_folder  # TFDS takes a second to import
+    from experiments.data import identity_folder  # TFDS takes a second to import
 
     unpacked = cache / "unpacked" / digest(data_dir / "dataset_info.json")[:16]
     if not unpacked.is_dir():

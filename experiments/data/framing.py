@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from experiments import data
-from experiments.protections import Frame, as_it_is
+from experiments.data import dataset
+from experiments.protection.specs import Frame, as_it_is
 from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.types import Recogniser
 
@@ -44,7 +44,7 @@ def _whole(detector: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def _box(detector: Any, pixels: np.ndarray) -> np.ndarray:
-    left, top, width, height = data.main_face(detector, pixels).box
+    left, top, width, height = dataset.main_face(detector, pixels).box
     rows = slice(max(0, round(top)), round(top + height))
     columns = slice(max(0, round(left)), round(left + width))
     return _resized(np.ascontiguousarray(pixels[rows, columns]))
@@ -56,5 +56,5 @@ FRAMINGS = {
     # CLIP2Protect, WeakenDiff: the detected box, resized. They detect with MTCNN, we with YuNet.
     "box": Framing("canvases-box", _box, whole_canvas),
     # Ours, and the paper's: aligned by landmarks.
-    "aligned": Framing("canvases", data.aligned, as_it_is),
+    "aligned": Framing("canvases", dataset.aligned, as_it_is),
 }
