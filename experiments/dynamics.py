@@ -27,7 +27,7 @@ from experiments.launching import entry, launch
 from experiments.protection import runs
 from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
-from experiments.recordings import path_plots, recorder, recording
+from experiments.recordings import path_plots, recorder, recording, surface
 from experiments.recordings.recorder import PROBES, Watch
 from experiments.recordings.recording import Recording
 from experiments.reporting import plots, report, results
@@ -48,7 +48,7 @@ _STRIDE = flags.DEFINE_integer(
 )
 _SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.", lower_bound=0)
 _DIRECTION = flags.DEFINE_enum(
-    "direction", "random", recorder.DIRECTIONS, "Second direction of the surface."
+    "direction", "random", surface.DIRECTIONS, "Second direction of the surface."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write scalars for TensorBoard too.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Folders of two runs to overlay.")
@@ -81,7 +81,7 @@ def outcome(name: str, made: Recording) -> list[dict[str, Any]]:
 def slices(seen: recorder.Watched, names: list[str]) -> Picture:
     """The loss surface of the first images, their mean on every recogniser."""
     count = min(_SURFACE.value, len(seen.canvases))
-    found = recorder.surface(seen, names, count, direction=_DIRECTION.value)
+    found = surface.surface(seen, names, count, direction=_DIRECTION.value)
     maps = {
         name: (found.across, found.along, values.mean(axis=0))
         for name, values in found.margins.items()

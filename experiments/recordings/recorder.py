@@ -1,7 +1,7 @@
 """An attack run on a bench's probes while probes watch it: the recording, and what became of each image."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from experiments.protection.runs import Run
 from experiments.protection.specs import Name, Subjects
 from experiments.recordings.recording import Recording
 from ports import zoo
-from tipim_jax import attack, batching, curvature, ensemble, probes, spectrum
+from tipim_jax import attack, batching, ensemble, probes, spectrum
 from tipim_jax.errors import UserError
 from tipim_jax.objectives import Objective
 from tipim_jax.photos import engine
@@ -331,93 +331,3 @@ def outcomes(
     )
     ranks = {m: np.concatenate([f[m] for f in found], axis=1) for m in ranking.MEASURES}
     return {**ranks, **quality}
-
-
-class Surface(NamedTuple):
-    """Slices of the margin (cosine to the target minus cosine to the real photo) of some images.
-
-    Attributes:
-      along: [A] multiples of the final mask; across: [B] multiples of the other direction.
-      margins: {recogniser: [P,A,B]}.
-    """
-
-    along: np.ndarray
-    across: np.ndarray
-    margins: Mapping[str, np.ndarray]
-
-
-DIRECTIONS = ("random", "gradient")
-
-
-def surface(
-    seen: Watched,
-    recognisers: Sequence[str],
-    count: int,
-    *,
-    direction: str = "random",
-    points: int = 13,
-    seed: int = 0,
-) -> Surface:
-    """The loss around the way from the photo to its protection, on any recogniser.
-
-    Args:
-      seen: the attack whose first images are taken, each with the target that it was moved to.
-      recognisers: names out of those that embed the targets.
-      count: P, at the most.
-      direction: across the mask, at its length and orthogonal to it: "random" signs, or the "gradient"
-        of the last recogniser's margin at the photo (its sign).
-      points: A and B.
-      seed: of the random signs.
-
-    """
-    along, across = np.linspace(-0.25, 1.5, points), np.linspace(-1, 1, points)
-    real = jnp.asarray(seen.subjects.faces.canvases[:count], jnp.float32)
-    masks = jnp.asarray(seen.canvases[:count], jnp.float32) - real
-    noise = jax.random.rademacher(jax.random.key(seed), masks.shape, jnp.float32)
-    if direction == "gradient":
-        embed, params = on_canvas(recognisers[-1])
-        goals = jnp.asarray(seen.subjects.targets[recognisers[-1]][seen.targets[:count]])
-        noise = _ascent(embed, params, real, goals)
-    second = jax.vmap(_orthogonal)(noise, masks)
-    margins = {}
-    for name in recognisers:
-        embed, params = on_canvas(name)
-        goals = jnp.asarray(seen.subjects.targets[name][seen.targets[:count]])
-        margins[name] = np.stack(
-            [
-                np.asarray(_slice(embed, params, *rows, jnp.asarray(along), jnp.asarray(across)))
-                for rows in zip(real, masks, second, goals)
-            ]
-        )
-    return Surface(along, across, margins)
-
-
-def _orthogonal(direction: jax.Array, mask: jax.Array) -> jax.Array:
-    """The part of a direction orthogonal to the mask, at the mask's length."""
-    square = jnp.vdot(mask, mask)
-    rest = direction - jnp.vdot(direction, mask) / jnp.maximum(square, 1e-12) * mask
-    return rest * jnp.sqrt(square / jnp.maximum(jnp.vdot(rest, rest), 1e-12))
-
-
-def _margin(embed: Embed, params: Any, real: jax.Array, goal: jax.Array):
-    way = goal - embed(params, real)
-    return lambda image: jnp.vdot(embed(params, image), way)
-
-
-@partial(jax.jit, static_argnums=0)
-def _ascent(embed: Embed, params: Any, real: jax.Array, goals: jax.Array) -> jax.Array:
-    return jax.vmap(lambda x, t: jnp.sign(jax.grad(_margin(embed, params, x, t))(x)))(real, goals)
-
-
-@partial(jax.jit, static_argnums=0)
-def _slice(
-    embed: Embed,
-    params: Any,
-    real: jax.Array,
-    mask: jax.Array,
-    second: jax.Array,
-    goal: jax.Array,
-    along: jax.Array,
-    across: jax.Array,
-) -> jax.Array:
-    return curvature.plane(_margin(embed, params, real, goal), real, mask, second, along, across)

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import stats
 
 from experiments import dynamics_study
-from experiments.recordings import optimisers, path_plots, recorder, recording
+from experiments.recordings import optimisers, path_plots, recorder, recording, surface
 from experiments.recordings.recording import Recording
 from tests import events
 from tipim_jax import probes
@@ -178,7 +178,7 @@ def test_partial_rank_correlation_sees_through_a_common_cause():
 def test_the_second_direction_is_orthogonal_and_as_long():
     rng = np.random.default_rng(2)
     mask, direction = rng.normal(size=(2, 6, 6, 3))
-    across = np.asarray(recorder._orthogonal(jnp.asarray(direction), jnp.asarray(mask)))
+    across = np.asarray(surface._orthogonal(jnp.asarray(direction), jnp.asarray(mask)))
     assert abs(np.sum(across * mask)) < 1e-3
     np.testing.assert_allclose(np.sum(across**2), np.sum(mask**2), rtol=1e-5)
 

@@ -6,7 +6,7 @@ import pytest
 
 from experiments.judging import ranking
 from experiments.protection import runs, specs
-from experiments.recordings import recorder
+from experiments.recordings import recorder, surface
 from experiments.recordings.recorder import Watch
 from tests.experiments.conftest import embed
 from tipim_jax.ensemble import Ensemble
@@ -53,7 +53,7 @@ def test_a_search_records_its_own_choice(seen_by):
 def test_the_surface_is_cut_towards_the_target_of_the_photo(bench, seen_by):
     """Without the probe that records targets; with the first target for all it would not be."""
     seen = seen_by("tiny/mim:steps=3", "movement")
-    found = recorder.surface(seen, ["tiny"], 4, points=15)
+    found = surface.surface(seen, ["tiny"], 4, points=15)
     np.testing.assert_allclose((found.along[2], found.along[10], found.across[7]), (0, 1, 0))
     judge, aims = bench.judges[0], nearest(bench)[:4]
     assert set(aims) == {0, 1}

@@ -17,7 +17,9 @@ from experiments.reporting import plots, results
 from tipim_jax.errors import UserError
 
 EXPERIMENTS = [
-    path for path in sorted(Path(dataset.__file__).parent.rglob("*.py")) if path.name != "entry.py"
+    path
+    for path in sorted(Path(dataset.__file__).parents[1].rglob("*.py"))
+    if path.name != "entry.py"
 ]
 # Faults of whoever calls, which keep their traceback: (file, what it says).
 FAULTS = {
