@@ -150,9 +150,6 @@ def write(manifest: Mapping[str, Any], root: Path, out: Path) -> None:
     """
     dataset.check(out, root, [root / path for path in paths_of(manifest)], {})
     complete = hashed(manifest, root)
-    try:
-        results.write(out, json.dumps(complete, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror})") from error
+    results.write(out, json.dumps(complete, indent=1) + "\n")
     parts = ", ".join(f"{len(part)} {name}" for name, part in complete.items())
     print(f"wrote {out}: {parts}")
