@@ -5,9 +5,7 @@
 
 import io
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -17,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from ports import yunet, zoo
-from tipim_jax.errors import Notice, UserError
-from tipim_jax.photos import engine, formats, presets, programs, verify
+from tipim_jax.errors import UserError
 from tipim_jax.photos import faces as find_faces
+from tipim_jax.photos import formats, presets, programs
 from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import Face, Find
 from tipim_jax.photos.files import write_atomically
@@ -28,11 +26,10 @@ from tipim_jax.photos.memory import Picture, name_of, photo_of
 from tipim_jax.photos.pending import Choose, choose_all
 from tipim_jax.photos.photo import Photo
 from tipim_jax.photos.presets import Settings
-from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
+from tipim_jax.photos.protect import Outcome, Progress, load_models, protect_stream
 from tipim_jax.photos.results import FaceResult, Match
 from tipim_jax.photos.targets import Targets
 from tipim_jax.photos.targets import choose as choose_targets
-from tipim_jax.photos.targets import warning as warning_of
 
 
 @dataclass(frozen=True)
@@ -217,14 +214,15 @@ class Protector:
         programs.keep_in_cache()
         detector = yunet.load()
         goals = choose_targets(targets, detector, surrogates)
-        if problem := warning_of(goals):
-            warnings.warn(Notice(problem), stacklevel=2)
-        with ThreadPoolExecutor(1) as pool:
-            building = pool.submit(engine.build, surrogates, goals, chosen, photos=photos)
-            asked = verify.verifiers(judges)
-            made = building.result()
-        own = None if targets is None else goals
-        self.models = Models(partial(find_faces.find, detector), made, asked, own)
+        self.models = load_models(
+            surrogates,
+            goals,
+            chosen,
+            own=targets is not None,
+            judges=judges,
+            find=partial(find_faces.find, detector),
+            photos=photos,
+        )
         self._photos = photos
 
     @property

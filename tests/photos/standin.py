@@ -18,7 +18,7 @@ from ports import yunet, zoo
 from tests.bulk import world
 from tipim_jax import cli
 from tipim_jax.commands import protect as command
-from tipim_jax.photos import engine, faces, protect, verify
+from tipim_jax.photos import engine, faces, programs, protect, verify
 from tipim_jax.photos.paste import FaceMask
 from tipim_jax.photos.pending import Attacked
 from tipim_jax.photos.verify import Verifier
@@ -34,11 +34,11 @@ def install(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
     setattr(faces, "find", lambda detector, pixels: world.find(pixels))
     setattr(engine, "build", build)
     setattr(protect, "make_masks", make_masks)
-    setattr(verify, "verifiers", lambda: [judge(name, t) for name, t in thresholds().items()])
+    setattr(verify, "verifiers", lambda names=None: [judge(name, t) for name, t in thresholds().items()])
     setattr(command, "_thresholds", lambda: thresholds())
     setattr(zoo, "SURROGATES", (NAME,))
     setattr(zoo, "fingerprint", lambda name: "weights" if name == NAME else fingerprint(name))
-    setattr(cli, "_keep_compilations", lambda: None)
+    setattr(programs, "keep_in_cache", lambda: None)
 
 
 def thresholds() -> dict[str, float]:

@@ -147,7 +147,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def notices_said() -> Iterator[None]:
+def notices_said(say: Callable[[str], None] = say) -> Iterator[None]:
     """Says every `Notice` that comes up, each once, and leaves other warnings to Python."""
     said: set[str] = set()
     with warnings.catch_warnings():

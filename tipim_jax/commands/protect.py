@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +14,8 @@ import numpy as np
 from ports import packages, yunet, zoo
 from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
-from tipim_jax.commands.progress import Phases, how_far, show
-from tipim_jax.photos import compilation, engine, report, targets, verify
+from tipim_jax.commands.progress import Phases, how_far, notices_said, show
+from tipim_jax.photos import compilation, report, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.photos.files import DiskFull, remove_leftovers
@@ -25,7 +24,7 @@ from tipim_jax.photos.folders import Job, discover, prepare_output, unoccupied
 from tipim_jax.photos.journal import Earlier, Journal, stamp
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.presets import Settings
-from tipim_jax.photos.protect import Models, Progress, versions
+from tipim_jax.photos.protect import Progress, load_models, versions
 from tipim_jax.photos.results import REQUIRED, PhotoResult, RunResult, Timings
 from tipim_jax.photos.saving import failed, judge_again, protect_photos
 from tipim_jax.photos.targets import Targets
@@ -197,33 +196,37 @@ def _do(
         if not task.jobs and not stale:
             return done, timings, None
         phases.begin("loading recognisers")
-        with ThreadPoolExecutor(1) as pool:
-            building = None
-            if task.jobs:
-                build = partial(engine.build, photos=task.asked, told=phases.begin)
-                building = pool.submit(build, task.surrogates, task.goals, task.settings)
-            judges = verify.verifiers()
-            made = None if building is None else building.result()
-        if warning := targets.warning(task.goals):
-            phases.say(warning)
         find = partial(find_faces.find, task.detector)
+        models = None
+        if task.jobs:
+            with notices_said(phases.say):
+                models = load_models(
+                    task.surrogates,
+                    task.goals,
+                    task.settings,
+                    own=task.options.targets is not None,
+                    find=find,
+                    photos=task.asked,
+                    told=phases.begin,
+                )
+        judges = verify.verifiers() if models is None else models.judges
         if stale:
             phases.begin("judging what was done earlier by recognisers that are new")
         jobs_done = list(earlier.done)
         for i in stale:
             done[i] = _judged_again(task, jobs_done[i], done[i], find, judges, phases)
-        if made is None:
+        if models is None:
             return done, timings, None
+        made = models.engine
 
         def told(progress: Progress) -> None:
             nonlocal timings
             timings = timings._replace(attack=progress.seconds, compile=made.compile_seconds)
             phases.update(how_far(progress, len(task.jobs), phases.seconds))
 
-        own = task.goals if task.options.targets else None
         phases.begin("protecting")
         for result in protect_photos(
-            Models(find, made, judges, own),
+            models,
             task.jobs,
             task.out,
             task.encoding,

@@ -2,19 +2,25 @@
 
 import importlib.metadata
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
+from tipim_jax.errors import Notice
+from tipim_jax.photos import engine, verify
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine
-from tipim_jax.photos.faces import Find
+from tipim_jax.photos.faces import Find, finder
 from tipim_jax.photos.finish import Encoding, Finished, finish, left_alone
 from tipim_jax.photos.pending import Choose, PendingPhoto, choose_all, detect, make_masks
 from tipim_jax.photos.photo import Photo
+from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.results import FaceResult
-from tipim_jax.photos.targets import Targets
+from tipim_jax.photos.targets import Targets, warning
 from tipim_jax.photos.verify import Verifier
 
 PACKAGES = ("tipim-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
@@ -36,6 +42,39 @@ class Models(NamedTuple):
     engine: Engine
     judges: Sequence[Verifier]
     targets: Targets | None = None
+
+
+def load_models(
+    surrogates: Sequence[str],
+    goals: Targets,
+    settings: Settings,
+    *,
+    own: bool = False,
+    judges: Sequence[str] | None = None,
+    find: Find | None = None,
+    photos: int | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> Models:
+    """Loads the networks, judges beside surrogates, and compiles the attack. Targets alike are a `Notice`.
+
+    Args:
+      surrogates, settings, photos, told: as for `engine.build`.
+      goals: the targets.
+      own: whether they are the user's.
+      judges: names of the recognisers that judge; all that are here by default.
+      find: finds faces; YuNet by default.
+
+    Raises:
+      UserError: as `engine.build` and `verify.verifiers`.
+    """
+    if problem := warning(goals):
+        warnings.warn(Notice(problem), stacklevel=2)
+    with ThreadPoolExecutor(1) as pool:
+        build = partial(engine.build, photos=photos, told=told)
+        building = pool.submit(build, surrogates, goals, settings)
+        asked = verify.verifiers(judges)
+        made = building.result()
+    return Models(find or finder(), made, asked, goals if own else None)
 
 
 class Progress(NamedTuple):
@@ -117,7 +156,7 @@ def protect_stream(
     Yields:
       An outcome per photo, as they are finished, in order.
     """
-    engine, photos_asked = models.engine, sys.maxsize if asked is None else asked
+    attacker, photos_asked = models.engine, sys.maxsize if asked is None else asked
     waiting: deque[_Waiting[Key]] = deque()
     queue: deque[tuple[_Waiting[Key], int]] = deque()
     progress = Progress()
@@ -138,7 +177,7 @@ def protect_stream(
     def attack(program: Program, faces: Sequence[tuple[_Waiting[Key], int]]) -> None:
         pairs = [(one.pending, i) for one, i in faces if one.pending is not None]
         try:
-            made = make_masks(engine, program, pairs)
+            made = make_masks(attacker, program, pairs)
         except Exception as error:
             together = list({id(one): one for one, _ in faces}.values())
             if len(together) == 1:
@@ -162,8 +201,8 @@ def protect_stream(
             attack(program, batch)
 
     def finished(flush: bool) -> Iterator[Outcome[Key]]:
-        while queue and (flush or len(queue) >= engine.capacity):
-            attack_next(engine.full(), queue)
+        while queue and (flush or len(queue) >= attacker.capacity):
+            attack_next(attacker.full(), queue)
         while waiting and waiting[0].settled:
             outcome = _finished(models, waiting.popleft(), encoding, pictures)
             tell(photos=1)
@@ -180,9 +219,9 @@ def protect_stream(
         else:
             faces = deque((one, i) for i in one.pending.to_protect)
             tell(read=1, found=len(faces))
-            if engine.alone(len(faces), photos_asked):
+            if attacker.alone(len(faces), photos_asked):
                 while faces:
-                    attack_next(engine.single(), faces)
+                    attack_next(attacker.single(), faces)
             queue.extend(faces)
         yield from finished(flush=False)
     yield from finished(flush=True)
