@@ -29,12 +29,12 @@ from experiments.launching import entry
 from experiments.reporting import results
 from experiments.speed import convolutions, machine, sharding
 from ports import zoo
-from tipim_jax import attack, batching, ensemble, search
+from tipim_jax.core import attack, batching, ensemble, search
+from tipim_jax.core.geometry import CANVAS_SIZE
+from tipim_jax.core.types import Recogniser
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.photos import compilation, engine, presets, targets
 from tipim_jax.photos.presets import Settings
-from tipim_jax.types import Recogniser
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "As JAX names slices; or `here`.")
 _LIBTPU = flags.DEFINE_string("libtpu", None, "The file libtpu.so.")

@@ -28,13 +28,14 @@ from PIL import Image
 from experiments.launching import entry
 from experiments.reporting import results
 from ports import yunet, zoo
-from tipim_jax import attack, ensemble, search, updates
 from tipim_jax.bulk import job, pipeline, sources, storage
 from tipim_jax.bulk.job import BulkOptions, RunOptions
 from tipim_jax.bulk.pipeline import Worker
 from tipim_jax.bulk.shards import Assignment, Shards
+from tipim_jax.core import attack, ensemble, search, updates
+from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
+from tipim_jax.core.types import Attack, Embed, Recogniser, l2_normalise
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.compilation import Dials
@@ -45,7 +46,6 @@ from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.pending import detect, make_masks
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models
-from tipim_jax.types import Attack, Embed, Recogniser, l2_normalise
 
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Photos of people, in any tree.")
 _NUM_PHOTOS = flags.DEFINE_integer("num_photos", 96, "Evenly spaced ones of them.")

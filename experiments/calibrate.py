@@ -22,7 +22,7 @@ from experiments.data import dataset
 from experiments.launching import entry, launch
 from experiments.reporting import results
 from ports import store, zoo
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
 from tipim_jax.errors import UserError
 from tipim_jax.photos import verify
 

@@ -33,7 +33,7 @@ from experiments.recordings.recording import Recording
 from experiments.reporting import plots, report, results
 from experiments.reporting.plots import Axes
 from experiments.reporting.report import Picture, Table
-from tipim_jax import probes
+from tipim_jax.analysis import probes
 from tipim_jax.errors import UserError
 
 flags.DEFINE_alias("num_images", "num_probes")

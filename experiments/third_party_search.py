@@ -26,7 +26,7 @@ from experiments.protection import cells
 from experiments.protection.runs import Run
 from experiments.reporting import paper, report, results
 from experiments.third_party import Judge
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
 
 _PART = 50
 _FAR = 1e6  # the distance of a photo without an embedding: behind every other

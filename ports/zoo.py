@@ -23,9 +23,9 @@ from ports.architectures import ARCHITECTURES
 from ports.card import Landmarks, ModelCard, NpmFiles, OwnFile
 from ports.convert import convert
 from ports.layers import fold_batch_norm
+from tipim_jax.core.geometry import ARCFACE_112
+from tipim_jax.core.types import Embed, Recogniser, l2_normalise
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import ARCFACE_112
-from tipim_jax.types import Embed, Recogniser, l2_normalise
 
 DLIB_150 = np.array([[44.5, 44.9], [101.9, 43.9], [72.5, 74.6], [48.8, 99.7], [97.6, 99.6]])
 

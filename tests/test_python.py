@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "docs/python.md"]
 WITH_EXAMPLES = [
     "tipim_jax.api",
-    "tipim_jax.attack",
+    "tipim_jax.core.attack",
     "tipim_jax.photos.check",
     "tipim_jax.photos.verify",
     "ports.zoo",

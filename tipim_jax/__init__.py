@@ -14,10 +14,10 @@ from tipim_jax.errors import UserError
 if TYPE_CHECKING:
     from ports.zoo import load as load_recogniser
     from tipim_jax.api import Protected, Protector, detect, protect
-    from tipim_jax.attack import initial_state, prepare, run, tip_im
+    from tipim_jax.core.attack import initial_state, prepare, run, tip_im
+    from tipim_jax.core.types import Attack, Problem, Recogniser
     from tipim_jax.photos.check import check
     from tipim_jax.photos.verify import verify
-    from tipim_jax.types import Attack, Problem, Recogniser
 
 __all__ = [
     "Attack",
@@ -40,19 +40,19 @@ __all__ = [
 __version__ = version("tipim-jax")
 
 _HOMES = {
-    "Attack": "tipim_jax.types",
-    "Problem": "tipim_jax.types",
+    "Attack": "tipim_jax.core.types",
+    "Problem": "tipim_jax.core.types",
     "Protected": "tipim_jax.api",
     "Protector": "tipim_jax.api",
-    "Recogniser": "tipim_jax.types",
+    "Recogniser": "tipim_jax.core.types",
     "check": "tipim_jax.photos.check",
     "detect": "tipim_jax.api",
-    "initial_state": "tipim_jax.attack",
+    "initial_state": "tipim_jax.core.attack",
     "load_recogniser": "ports.zoo:load",
-    "prepare": "tipim_jax.attack",
+    "prepare": "tipim_jax.core.attack",
     "protect": "tipim_jax.api",
-    "run": "tipim_jax.attack",
-    "tip_im": "tipim_jax.attack",
+    "run": "tipim_jax.core.attack",
+    "tip_im": "tipim_jax.core.attack",
     "verify": "tipim_jax.photos.verify",
 }
 

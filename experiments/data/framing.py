@@ -8,8 +8,8 @@ from PIL import Image
 
 from experiments.data import dataset
 from experiments.protection.specs import Frame, as_it_is
-from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
-from tipim_jax.types import Recogniser
+from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
+from tipim_jax.core.types import Recogniser
 
 
 class Framing(NamedTuple):

@@ -10,9 +10,9 @@ import numpy as np
 
 from experiments.judging import networks
 from ports import zoo
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
+from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
 from tipim_jax.photos import verify
 from tipim_jax.photos.crops import crop
 

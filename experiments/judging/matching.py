@@ -15,7 +15,7 @@ from experiments.protection.runs import Run
 from experiments.protection.specs import Subjects
 from experiments.reporting import paper
 from ports import zoo
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
 from tipim_jax.errors import UserError
 from tipim_jax.photos.verify import Verifier, embed_canvases, from_recogniser
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tipim_jax.core.geometry import ARCFACE_112
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import ARCFACE_112
 
 DESCRIPTION = "judges.json"
 LAYOUTS, CHANNELS = ("NCHW", "NHWC"), ("RGB", "BGR")

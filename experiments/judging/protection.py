@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
 
 DEPTHS = (1, 5)
 SAME_PHOTO = "same photo hidden"

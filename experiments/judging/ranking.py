@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data import dataset
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
 from tipim_jax.photos import verify
 
 DEPTHS = (1, 5)

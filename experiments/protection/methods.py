@@ -9,7 +9,7 @@
 | tim               | the same, gradient smoothed               | 1 F + 1 P            | none         |
 | mt_dim            | a random target of the set each step      | 1 F + 1 P            | resize, pad  |
 | center_opt        | all targets at once: the mean of the losses | 1 F + 1 P          | setting's    |
-| tip_im            | the setting's search                      | see `tipim_jax.search` | setting's  |
+| tip_im            | the setting's search                      | see `tipim_jax.core.search` | setting's  |
 | tip_im_exhaustive | Algorithm 1                               | (T + 1) F + T P      | setting's    |
 | tip_im_sum, tip_im_min | Algorithm 1 with the other two gains of Eq. 7 | the same    | setting's    |
 
@@ -26,14 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tipim_jax import attack, batching, constraints, diversity, ensemble, search, updates
-from tipim_jax.constraints import Constraint
-from tipim_jax.diversity import Diversity
+from tipim_jax.core import attack, batching, constraints, diversity, ensemble, search, updates
+from tipim_jax.core.constraints import Constraint
+from tipim_jax.core.diversity import Diversity
+from tipim_jax.core.gains import Gain
+from tipim_jax.core.objectives import Objective, cotangent, squared_distance
+from tipim_jax.core.search import Context, Search
+from tipim_jax.core.types import Attack, Choice, Embed
 from tipim_jax.errors import UserError
-from tipim_jax.gains import Gain
-from tipim_jax.objectives import Objective, cotangent, squared_distance
-from tipim_jax.search import Context, Search
-from tipim_jax.types import Attack, Choice, Embed
 
 UNTARGETED = "_untargeted"
 

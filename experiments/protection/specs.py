@@ -25,7 +25,8 @@ from experiments.data import dataset
 from experiments.protection import methods
 from experiments.protection.methods import CONTROLS, Setting
 from ports import yunet, zoo
-from tipim_jax import batching, ensemble
+from tipim_jax.core import batching, ensemble
+from tipim_jax.core.types import Recogniser
 from tipim_jax.errors import UserError
 from tipim_jax.photos import engine
 from tipim_jax.photos.faces import align
@@ -33,7 +34,6 @@ from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.paste import FaceMask, paste
 from tipim_jax.photos.presets import PRESETS, Settings, check
 from tipim_jax.photos.targets import Targets
-from tipim_jax.types import Recogniser
 
 SOURCES = {"ensemble": ("mobilefacenet_casia", "sface", "dlib")}
 BEST = "_best"

@@ -13,8 +13,8 @@ import numpy as np
 
 from experiments.protection import methods
 from experiments.protection.methods import Method
-from tipim_jax import batching, ensemble
-from tipim_jax.types import Embed, PyTree
+from tipim_jax.core import batching, ensemble
+from tipim_jax.core.types import Embed, PyTree
 
 _GREY = 128
 

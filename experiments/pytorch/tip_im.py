@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tipim_jax import geometry
-from tipim_jax.types import Recogniser
+from tipim_jax.core import geometry
+from tipim_jax.core.types import Recogniser
 
 Embed = Callable[[Tensor], Tensor]
 MOST_AT_ONCE = 64  # candidate images per forward pass of `batched`

@@ -24,8 +24,8 @@ from experiments.recordings import recorder
 from experiments.recordings.recorder import Watch
 from experiments.recordings.recording import Recording
 from experiments.reporting import bootstrap
+from tipim_jax.core.updates import l2_direction, sign, unit_mean_abs
 from tipim_jax.errors import UserError
-from tipim_jax.updates import l2_direction, sign, unit_mean_abs
 
 Make = Callable[[int], optax.GradientTransformation]  # number of steps -> updates
 

@@ -13,8 +13,8 @@ from experiments.recordings.recording import Recording, median, quantile
 from experiments.reporting import plots
 from experiments.reporting.plots import Axes, Line, Points
 from experiments.reporting.report import Picture
-from tipim_jax import spectrum
-from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
+from tipim_jax.analysis import spectrum
+from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 
 Runs = Mapping[str, Recording]  # name of a run -> its recording
 STEP = "step"

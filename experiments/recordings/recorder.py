@@ -15,12 +15,13 @@ from experiments.protection.runs import Run
 from experiments.protection.specs import Name, Subjects
 from experiments.recordings.recording import Recording
 from ports import zoo
-from tipim_jax import attack, batching, ensemble, probes, spectrum
+from tipim_jax.analysis import probes, spectrum
+from tipim_jax.analysis.probes import Probe
+from tipim_jax.core import attack, batching, ensemble
+from tipim_jax.core.objectives import Objective
+from tipim_jax.core.types import Embed, Problem, Witnesses
 from tipim_jax.errors import UserError
-from tipim_jax.objectives import Objective
 from tipim_jax.photos import engine
-from tipim_jax.probes import Probe
-from tipim_jax.types import Embed, Problem, Witnesses
 
 _LAST = "last target"  # the entry of a cell; no quantity of a probe
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from experiments.recordings import recorder
 from experiments.recordings.recorder import Watched
-from tipim_jax import curvature
-from tipim_jax.types import Embed
+from tipim_jax.analysis import curvature
+from tipim_jax.core.types import Embed
 
 
 class Surface(NamedTuple):

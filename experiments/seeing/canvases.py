@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tipim_jax import naturalness, perceptual
-from tipim_jax.geometry import CANVAS_MARGIN
+from tipim_jax.core import naturalness, perceptual
+from tipim_jax.core.geometry import CANVAS_MARGIN
 
 _GROUP = 50
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tipim_jax.geometry import ARCFACE_112, fit_similarity
+from tipim_jax.core.geometry import ARCFACE_112, fit_similarity
 
 # (x, y) of centres and half axes in the 112 × 112 crop, about 35 pixels between the eyes.
 FACE = ((56.0, 60.0), (46.0, 60.0))

@@ -21,11 +21,11 @@ from ports import architectures, random_weights, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import OwnFile
 from ports.convert import export
-from tipim_jax import attack, diversity, ensemble, search
+from tipim_jax.core import attack, diversity, ensemble, search
+from tipim_jax.core.geometry import CANVAS_SIZE
+from tipim_jax.core.types import Recogniser
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import CANVAS_SIZE
 from tipim_jax.photos.engine import WEIGHTS
-from tipim_jax.types import Recogniser
 
 SETTING = methods.Setting()
 # Architecture of a model that need not be registered here.
@@ -221,7 +221,7 @@ def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> A
 
 
 def passes(name: str, targets: int, steps: int) -> tuple[float, float]:
-    """Forward passes and pull-backs of one image over all steps (the table of `tipim_jax.search`)."""
+    """Forward passes and pull-backs of one image over all steps (the table of `tipim_jax.core.search`)."""
     if name == "d":
         if targets == 1:
             return steps, steps

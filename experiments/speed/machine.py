@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tipim_jax.ensemble import Ensemble
-from tipim_jax.geometry import CANVAS_SIZE
+from tipim_jax.core.ensemble import Ensemble
+from tipim_jax.core.geometry import CANVAS_SIZE
 
 
 def flops(used: Ensemble) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 One image at a time. Every step is one forward pass whose activations are kept, and for each target one
 pull-back, one candidate and one forward pass of it; the target is then chosen on the host, as the released
-loop does. Written from the published description, sharing nothing with `tipim_jax.attack`, and equal to
+loop does. Written from the published description, sharing nothing with `tipim_jax.core.attack`, and equal to
 recorded runs of the released code (tests/experiments/test_released.py).
 """
 
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tipim_jax.types import PyTree
+from tipim_jax.core.types import PyTree
 
 View = Callable[[jax.Array, jax.Array], jax.Array]  # (key, image [H,W,C]) -> [H,W,C], pure
 

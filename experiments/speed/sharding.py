@@ -13,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 from experiments.protection import methods
 from experiments.speed import contenders, machine
 from experiments.speed.contenders import SETTING, Model
-from tipim_jax import attack
-from tipim_jax.types import AttackState, Problem, PyTree
+from tipim_jax.core import attack
+from tipim_jax.core.types import AttackState, Problem, PyTree
 
 AXIS = "images"
 OURS, XLA = "shard_map", "XLA"

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from tests.bulk import world
-from tipim_jax import batching
-from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.core import batching
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import compilation, engine, programs
 from tipim_jax.photos.faces import align
 

@@ -19,18 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from tipim_jax import attack, search, updates
 from tipim_jax.bulk import job, pipeline, shards, sinks, sources, storage
 from tipim_jax.bulk.pipeline import Threads, Worker
 from tipim_jax.bulk.telemetry import Meter
-from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.core import attack, search, updates
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
+from tipim_jax.core.types import Attack, Embed, Recogniser, l2_normalise
 from tipim_jax.photos import engine, verify
 from tipim_jax.photos.compilation import Dials
 from tipim_jax.photos.faces import Face, align
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models
-from tipim_jax.types import Attack, Embed, Recogniser, l2_normalise
 
 SETTINGS = Settings(level=8.0, epsilon=12.0, steps=2, batch_size=4)
 TARGETS = 3

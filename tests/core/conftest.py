@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from tipim_jax import attack, constraints, diversity, search, updates
-from tipim_jax.gains import Gain
-from tipim_jax.objectives import Objective
-from tipim_jax.types import Attack, Problem, l2_normalise
+from tipim_jax.core import attack, constraints, diversity, search, updates
+from tipim_jax.core.gains import Gain
+from tipim_jax.core.objectives import Objective
+from tipim_jax.core.types import Attack, Problem, l2_normalise
 
 MI = updates.mi_fgsm(0.25)
 RELEASED = updates.mi_fgsm(0.25, direction=updates.l2_direction())

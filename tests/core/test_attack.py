@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import attack, batching, constraints, naturalness, search, updates
-from tipim_jax.types import l2_normalise
+from tipim_jax.core import attack, batching, constraints, naturalness, search, updates
+from tipim_jax.core.types import l2_normalise
 
 STEPS = {"fgsm": 1}
 FIXED = ("fgsm", "pgd", "mim", "dim")

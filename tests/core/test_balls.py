@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from tipim_jax import balls, updates
+from tipim_jax.core import balls, updates
 
 AXES = {"channels": None, "lightness": balls.lightness_and_chroma(0.5)}
 SEEDS = range(6)

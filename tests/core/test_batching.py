@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import batching
+from tipim_jax.core import batching
 
 
 def test_pad():

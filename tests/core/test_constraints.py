@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tipim_jax import constraints
+from tipim_jax.core import constraints
 
 SEEDS = range(20)
 

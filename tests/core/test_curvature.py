@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import curvature
+from tipim_jax.analysis import curvature
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 

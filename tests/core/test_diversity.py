@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tipim_jax import diversity
-from tipim_jax.diversity import AffineView
+from tipim_jax.core import diversity
+from tipim_jax.core.diversity import AffineView
 
 HEIGHT, WIDTH = 13, 18
 released = jax.jit(diversity.released_affine().apply)

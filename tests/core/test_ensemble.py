@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import ensemble, geometry
-from tipim_jax.types import Recogniser, l2_normalise
+from tipim_jax.core import ensemble, geometry
+from tipim_jax.core.types import Recogniser, l2_normalise
 
 pytestmark = pytest.mark.usefixtures("x64")
 

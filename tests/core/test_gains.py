@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax.gains import Gain, gain
-from tipim_jax.objectives import Objective, cotangent, identity_loss
-from tipim_jax.types import l2_normalise
+from tipim_jax.core.gains import Gain, gain
+from tipim_jax.core.objectives import Objective, cotangent, identity_loss
+from tipim_jax.core.types import l2_normalise
 
 FOLD = {"max": np.max, "sum": np.sum, "min": np.min}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tipim_jax import geometry
+from tipim_jax.core import geometry
 
 warp = jax.jit(geometry.warp, static_argnums=2)
 

@@ -1,4 +1,4 @@
-"""Imports run one way: core ← ports ← photos ← bulk ← command line and experiments."""
+"""Imports run one way: core ← analysis, ports ← photos ← bulk ← command line and experiments."""
 
 import ast
 from pathlib import Path
@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = sorted(
-    p for p in (ROOT / "tipim_jax").glob("*.py") if p.stem not in ("__init__", "api", "cli")
-)
+ERRORS = ROOT / "tipim_jax" / "errors.py"
+CORE = sorted((ROOT / "tipim_jax" / "core").rglob("*.py"))
+ANALYSIS = sorted((ROOT / "tipim_jax" / "analysis").rglob("*.py"))
 PORTS = sorted((ROOT / "ports").rglob("*.py"))
 PHOTOS = sorted((ROOT / "tipim_jax" / "photos").rglob("*.py"))
 BULK = sorted((ROOT / "tipim_jax" / "bulk").rglob("*.py"))
-ABOVE_BULK = ("tipim_jax.commands", "tipim_jax.cli", "experiments", "tests")
+ABOVE_BULK = ("tipim_jax.api", "tipim_jax.commands", "tipim_jax.cli", "experiments", "tests")
 ABOVE_PHOTOS = ("tipim_jax.bulk", *ABOVE_BULK)
 ABOVE_PORTS = ("tipim_jax.photos", *ABOVE_PHOTOS)
-ABOVE_CORE = ("ports", *ABOVE_PORTS)
+ABOVE_ANALYSIS = ("ports", *ABOVE_PORTS)
+ABOVE_CORE = ("tipim_jax.analysis", *ABOVE_ANALYSIS)
 # What the core may need: arrays and gradients, no network, no file format, no flag.
 CORE_NEEDS = {"jax", "numpy", "optax", "tipim_jax"}
 STANDARD = {"collections", "functools", "hashlib", "typing", "itertools", "math"}
@@ -49,6 +50,17 @@ def test_core_imports_nothing_above_it(path):
     assert {m.split(".")[0] for m in modules} <= CORE_NEEDS | STANDARD
 
 
+@pytest.mark.parametrize("path", ANALYSIS, ids=named)
+def test_analysis_imports_nothing_above_it(path):
+    modules = list(imports(path))
+    assert [m for m in modules if within(m, ABOVE_ANALYSIS)] == []
+    assert {m.split(".")[0] for m in modules} <= CORE_NEEDS | STANDARD
+
+
+def test_errors_need_nothing():
+    assert list(imports(ERRORS)) == []
+
+
 @pytest.mark.parametrize("path", PORTS, ids=named)
 def test_ports_import_nothing_above_them(path):
     assert [m for m in imports(path) if within(m, ABOVE_PORTS)] == []
@@ -64,7 +76,7 @@ def test_bulk_imports_nothing_above_it(path):
     assert [m for m in imports(path) if within(m, ABOVE_BULK)] == []
 
 
-@pytest.mark.parametrize("path", [*CORE, *PORTS, *PHOTOS, *BULK], ids=named)
+@pytest.mark.parametrize("path", [ERRORS, *CORE, *ANALYSIS, *PORTS, *PHOTOS, *BULK], ids=named)
 def test_a_file_says_its_idea_in_its_first_line(path):
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring

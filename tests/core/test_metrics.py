@@ -5,7 +5,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
 
 
 @pytest.mark.parametrize("shape", [(7, 9, 3), (24, 17, 3), (40, 40, 1)])

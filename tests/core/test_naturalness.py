@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import naturalness
+from tipim_jax.core import naturalness
 
 mmd_and_gradient = jax.jit(naturalness.mmd_and_gradient)
 

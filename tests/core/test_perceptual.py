@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tipim_jax import perceptual
+from tipim_jax.core import perceptual
 
 
 @pytest.fixture(scope="module")

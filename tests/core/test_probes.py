@@ -11,8 +11,9 @@ import optax
 import pytest
 
 from tests.core.conftest import METHODS, dense
-from tipim_jax import attack, probes, spectrum, updates
-from tipim_jax.types import Witnesses, l2_normalise
+from tipim_jax.analysis import probes, spectrum
+from tipim_jax.core import attack, updates
+from tipim_jax.core.types import Witnesses, l2_normalise
 
 LANDMARKS = np.array([[2.0, 2], [7, 2], [4.5, 4], [3, 6], [6, 6]])  # of a face of 8×10 pixels
 STEPS = 6

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import attack, diversity, search, updates
-from tipim_jax.attack import tip_im
-from tipim_jax.gains import Gain
-from tipim_jax.objectives import Objective
-from tipim_jax.search import IMAGES_AXIS
-from tipim_jax.types import AttackState, Problem
+from tipim_jax.core import attack, diversity, search, updates
+from tipim_jax.core.attack import tip_im
+from tipim_jax.core.gains import Gain
+from tipim_jax.core.objectives import Objective
+from tipim_jax.core.search import IMAGES_AXIS
+from tipim_jax.core.types import AttackState, Problem
 
 pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import spectrum
-from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.analysis import spectrum
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
 
 pytestmark = pytest.mark.usefixtures("x64")
 

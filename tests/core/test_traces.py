@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tipim_jax import attack, updates
-from tipim_jax.diversity import AffineView, Diversity, none, released_affine
-from tipim_jax.gains import Gain
-from tipim_jax.objectives import Objective
-from tipim_jax.types import l2_normalise
+from tipim_jax.core import attack, updates
+from tipim_jax.core.diversity import AffineView, Diversity, none, released_affine
+from tipim_jax.core.gains import Gain
+from tipim_jax.core.objectives import Objective
+from tipim_jax.core.types import l2_normalise
 
 CASES = [
     "linf_max",

@@ -6,7 +6,7 @@ import optax
 import pytest
 from scipy import ndimage
 
-from tipim_jax import updates
+from tipim_jax.core import updates
 
 SHAPE = (9, 11, 3)
 

@@ -11,9 +11,9 @@ from experiments.data import dataset
 from experiments.judging import ranking
 from experiments.protection import runs, specs
 from experiments.protection.runs import Run
-from tipim_jax.ensemble import Ensemble
+from tipim_jax.core.ensemble import Ensemble
+from tipim_jax.core.types import l2_normalise
 from tipim_jax.photos.verify import Verifier
-from tipim_jax.types import l2_normalise
 
 
 def embed(params, canvas):

@@ -21,7 +21,7 @@ from experiments.data.people import people_of
 from experiments.protection import runs
 from ports import zoo
 from ports.zoo import arcface_template
-from tipim_jax.types import Recogniser, l2_normalise
+from tipim_jax.core.types import Recogniser, l2_normalise
 
 CONFIGS = Path(identification.__file__).parent / "configs"
 

@@ -6,8 +6,8 @@ from skimage.data import astronaut
 
 from experiments.protection.degradations import DEGRADATIONS
 from experiments.seeing import canvases
-from tipim_jax import metrics
-from tipim_jax.naturalness import mmd
+from tipim_jax.analysis import metrics
+from tipim_jax.core.naturalness import mmd
 
 
 @pytest.fixture(scope="module")

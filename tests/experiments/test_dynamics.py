@@ -14,7 +14,7 @@ from experiments import dynamics_study
 from experiments.recordings import optimisers, path_plots, recorder, recording, surface
 from experiments.recordings.recording import Recording
 from tests import events
-from tipim_jax import probes
+from tipim_jax.analysis import probes
 from tipim_jax.errors import UserError
 
 IMAGES, STEPS = 5, 6

@@ -12,8 +12,8 @@ from experiments.judging import judges, networks, protection, scene, sightings
 from experiments.judging.journeys import JOURNEYS, chain, cropped, fitted
 from experiments.judging.protection import Known
 from ports.yunet import Faces
+from tipim_jax.core.geometry import ARCFACE_112
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import ARCFACE_112
 from tipim_jax.photos.crops import apply
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.files import read_photo

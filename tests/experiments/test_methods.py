@@ -9,11 +9,11 @@ import pytest
 
 from experiments.protection import methods
 from experiments.protection.methods import CONTROLS, METHODS, UNTARGETED, Setting
-from tipim_jax import attack
-from tipim_jax.ensemble import Ensemble
+from tipim_jax.core import attack
+from tipim_jax.core.ensemble import Ensemble
+from tipim_jax.core.objectives import Objective, identity_loss
+from tipim_jax.core.types import l2_normalise
 from tipim_jax.errors import UserError
-from tipim_jax.objectives import Objective, identity_loss
-from tipim_jax.types import l2_normalise
 
 NAMES = [*METHODS, "mim" + UNTARGETED, "tip_im" + UNTARGETED]
 SHORT = Setting(steps=3, diversity="none")  # views of images of pure noise mean nothing

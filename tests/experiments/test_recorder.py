@@ -9,7 +9,7 @@ from experiments.protection import runs, specs
 from experiments.recordings import recorder, surface
 from experiments.recordings.recorder import Watch
 from tests.experiments.conftest import embed
-from tipim_jax.ensemble import Ensemble
+from tipim_jax.core.ensemble import Ensemble
 from tipim_jax.errors import UserError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.speed import released
-from tipim_jax.types import l2_normalise
+from tipim_jax.core.types import l2_normalise
 
 
 def network(params, image):

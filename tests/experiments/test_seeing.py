@@ -6,7 +6,7 @@ from PIL import Image
 
 from experiments.seeing import sheet, visibility
 from experiments.seeing.regions import head, regions
-from tipim_jax.geometry import ARCFACE_112
+from tipim_jax.core.geometry import ARCFACE_112
 
 SIZE = (200, 180)
 LANDMARKS = ARCFACE_112 * 0.8 + [45, 50]

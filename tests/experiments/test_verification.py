@@ -161,8 +161,8 @@ def test_framings_show_what_they_say(tmp_path):
 def test_a_recogniser_sees_the_whole_canvas(size, left):
     import jax.numpy as jnp
 
-    from tipim_jax.ensemble import on_canvas
-    from tipim_jax.types import Recogniser
+    from tipim_jax.core.ensemble import on_canvas
+    from tipim_jax.core.types import Recogniser
 
     seen = framing.whole_canvas(
         Recogniser("net", lambda params, crop: crop, (), size, np.zeros((5, 2)))

@@ -32,7 +32,7 @@ from ports.architectures import ARCHITECTURES
 from ports.convert import export
 from ports.readers import onnx_file, tflite_file
 from ports.readers.graph import Operation
-from tipim_jax.geometry import fit_similarity
+from tipim_jax.core.geometry import fit_similarity
 
 STEP = 16  # the gradient is kept at every STEP-th pixel of both axes
 

@@ -34,7 +34,9 @@ def install(setattr: Callable[[Any, str, Any], None] = setattr) -> None:
     setattr(faces, "find", lambda detector, pixels: world.find(pixels))
     setattr(engine, "build", build)
     setattr(protect, "make_masks", make_masks)
-    setattr(verify, "verifiers", lambda names=None: [judge(name, t) for name, t in thresholds().items()])
+    setattr(
+        verify, "verifiers", lambda names=None: [judge(name, t) for name, t in thresholds().items()]
+    )
     setattr(command, "_thresholds", lambda: thresholds())
     setattr(zoo, "SURROGATES", (NAME,))
     setattr(zoo, "fingerprint", lambda name: "weights" if name == NAME else fingerprint(name))

@@ -11,15 +11,15 @@ from PIL import Image
 
 from tests.photos import album as albums
 from tipim_jax.commands import check as command
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
+from tipim_jax.core.types import l2_normalise
 from tipim_jax.errors import UserError
-from tipim_jax.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import gallery as galleries
 from tipim_jax.photos import originals
 from tipim_jax.photos.check import Candidate, FaceSearch, Search, check, look_up
 from tipim_jax.photos.faces import Located, align
 from tipim_jax.photos.gallery import read_gallery
 from tipim_jax.photos.verify import Verifier
-from tipim_jax.types import l2_normalise
 
 # People are colours. Cosines: red and pink 0.92, pink and grey 0.89, green or blue and teal 0.74.
 RED, PINK, GREEN, BLUE = (250, 10, 10), (250, 90, 90), (10, 250, 10), (10, 10, 250)

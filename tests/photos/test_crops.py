@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tipim_jax import geometry
+from tipim_jax.core import geometry
 from tipim_jax.photos.crops import crop
 
 

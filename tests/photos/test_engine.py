@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.bulk import world
-from tipim_jax import attack, ensemble
-from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.core import attack, ensemble
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import compilation, engine, presets, programs
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.folders import Job

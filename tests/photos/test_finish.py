@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos.decode import decode
 from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import align

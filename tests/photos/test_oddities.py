@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.photos import album as albums
 from tests.photos.conftest import QUICK
-from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos import colour
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.files import read_photo, write_atomically

@@ -9,8 +9,8 @@ from PIL import Image
 
 from tests.photos import album as albums
 from tests.photos.conftest import EPSILON, QUICK
-from tipim_jax import metrics
-from tipim_jax.geometry import CANVAS_SIZE, invert
+from tipim_jax.analysis import metrics
+from tipim_jax.core.geometry import CANVAS_SIZE, invert
 from tipim_jax.photos import colour
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.crops import apply

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
+from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.photos.region import face_region
 
 

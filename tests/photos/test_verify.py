@@ -12,12 +12,12 @@ from PIL import Image
 from ports import zoo
 from tests.photos import album as albums
 from tipim_jax.commands.verify import described
-from tipim_jax.geometry import ARCFACE_112
+from tipim_jax.core.geometry import ARCFACE_112
+from tipim_jax.core.types import Recogniser, l2_normalise
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos import verify
 from tipim_jax.photos.faces import Face
 from tipim_jax.photos.verify import Verifier
-from tipim_jax.types import Recogniser, l2_normalise
 
 
 @pytest.fixture(scope="module")

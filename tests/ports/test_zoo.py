@@ -16,7 +16,7 @@ from flax import nnx
 from ports import packages, store, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import NpmFiles, OwnFile
-from tipim_jax.geometry import ARCFACE_112
+from tipim_jax.core.geometry import ARCFACE_112
 
 ARCHITECTURE = "mobilefacenet_112x96_128"
 

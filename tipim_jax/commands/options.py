@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 
 from ports import zoo
+from tipim_jax.core.types import PyTree
 from tipim_jax.photos import presets, targets
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import check_quality
-from tipim_jax.types import PyTree
 
 # Settings that replace the preset's
 GIVEN = ("goal", "epsilon", "steps", "gamma", "seed", "batch_size", "precision")

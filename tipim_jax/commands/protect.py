@@ -15,6 +15,7 @@ from ports import packages, yunet, zoo
 from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
 from tipim_jax.commands.progress import Phases, how_far, notices_said, show
+from tipim_jax.core.types import PyTree
 from tipim_jax.photos import compilation, report, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
@@ -28,7 +29,6 @@ from tipim_jax.photos.protect import Progress, load_models, versions
 from tipim_jax.photos.results import REQUIRED, PhotoResult, RunResult, Timings
 from tipim_jax.photos.saving import failed, judge_again, protect_photos
 from tipim_jax.photos.targets import Targets
-from tipim_jax.types import PyTree
 
 DONE, PARTLY, FAILED, UNPROTECTED = 0, 1, 2, 3
 _MOST_PICTURES = 200  # photos whose pictures are kept in memory until the report is written

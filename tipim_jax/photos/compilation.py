@@ -19,13 +19,13 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from tipim_jax import attack, balls, batching, diversity, ensemble, perceptual, search, updates
-from tipim_jax.geometry import CANVAS_SIZE
-from tipim_jax.objectives import Objective
+from tipim_jax.core import attack, balls, batching, diversity, ensemble, perceptual, search, updates
+from tipim_jax.core.geometry import CANVAS_SIZE
+from tipim_jax.core.objectives import Objective
+from tipim_jax.core.types import Attack, Embed, PyTree, Recogniser
 from tipim_jax.photos import programs
 from tipim_jax.photos.paste import window
 from tipim_jax.photos.presets import Settings
-from tipim_jax.types import Attack, Embed, PyTree, Recogniser
 
 FACES = "faces"  # the mesh axis that the faces of a batch are spread over
 MAX_BATCH_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results.md)

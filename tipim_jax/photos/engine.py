@@ -12,15 +12,15 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ports import zoo
-from tipim_jax import batching
-from tipim_jax.geometry import CANVAS_SIZE
+from tipim_jax.core import batching
+from tipim_jax.core.geometry import CANVAS_SIZE
+from tipim_jax.core.types import PyTree, Recogniser
 from tipim_jax.photos import compilation
 from tipim_jax.photos.compilation import FACES, Composed, Once, Program, dials
 from tipim_jax.photos.faces import Face
 from tipim_jax.photos.paste import round_trip
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.targets import Targets
-from tipim_jax.types import PyTree, Recogniser
 
 # Weights that bring the squared distances of a recogniser between strangers to the scale of the others
 # (dlib's embeddings of any two faces have cosines above 0.7).

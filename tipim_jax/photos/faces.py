@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from ports import detection, packages, yunet
-from tipim_jax import geometry
-from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
+from tipim_jax.core import geometry
+from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
 from tipim_jax.photos import crops, programs
 from tipim_jax.photos.crops import apply, crop
 from tipim_jax.photos.region import face_region

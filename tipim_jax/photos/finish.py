@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tipim_jax import metrics
+from tipim_jax.analysis import metrics
 from tipim_jax.photos.decode import decode
 from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import SMALLEST, Face, Find, align, same_place

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tipim_jax.geometry import invert
+from tipim_jax.core.geometry import invert
 from tipim_jax.photos.crops import apply, corners, crop
 
 # Canvas pixels over which the mask fades out. The recognisers' crops begin 24 pixels from the border.

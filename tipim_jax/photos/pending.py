@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tipim_jax import batching
+from tipim_jax.core import batching
 from tipim_jax.photos.compilation import Program
 from tipim_jax.photos.engine import Engine, attack_faces
 from tipim_jax.photos.faces import Face, Find

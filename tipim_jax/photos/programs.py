@@ -21,10 +21,9 @@ import jax
 from jax import export
 
 import ports
-import tipim_jax
 from ports import store
+from tipim_jax.core.types import PyTree
 from tipim_jax.errors import Notice, UserError
-from tipim_jax.types import PyTree
 
 # Packages whose code decides what tracing and compiling give
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
@@ -130,8 +129,7 @@ def _installation() -> tuple[Any, ...]:
 @cache
 def _sources() -> str:
     digest = hashlib.sha256()
-    for package in (tipim_jax, ports):
-        root = Path(str(package.__file__)).parent
+    for root in (Path(__file__).parents[1], Path(str(ports.__file__)).parent):
         for path in sorted(root.rglob("*.py")):
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ mouth, and how far it is turned away from how far the nose is off that line.
 
 import numpy as np
 
-from tipim_jax.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
+from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 
 # In units of the distance from the eyes to the mouth of a frontal face, 41 pixels of the canvas. The
 # ellipse ends inside the jaw and below the hair line of most faces: outside, a mask is a halo.

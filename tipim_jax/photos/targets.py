@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ports import zoo
+from tipim_jax.core.types import PyTree
 from tipim_jax.errors import UserError
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.faces import Face
@@ -23,7 +24,6 @@ from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.verify import Verifier, embeddings
 from tipim_jax.photos.verify import load as load_verifier
-from tipim_jax.types import PyTree
 
 BLEND = 5  # people in a virtual identity
 _NAMED = 5  # targets in a sentence

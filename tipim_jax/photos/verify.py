@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ports import zoo
-from tipim_jax.ensemble import on_canvas
+from tipim_jax.core.ensemble import on_canvas
+from tipim_jax.core.types import Embed, PyTree, Recogniser
 from tipim_jax.errors import UserError
 from tipim_jax.photos.faces import SMALLEST, Face, Find, Located, finder, located
 from tipim_jax.photos.files import read_photo
-from tipim_jax.types import Embed, PyTree, Recogniser
 
 Image = str | os.PathLike[str] | np.ndarray  # a file, or [H,W,3] uint8 RGB, upright
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tipim_jax import geometry
-from tipim_jax.types import Embed, PyTree, Recogniser
+from tipim_jax.core import geometry
+from tipim_jax.core.types import Embed, PyTree, Recogniser
 
 
 class Ensemble(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tipim_jax import geometry
+from tipim_jax.core import geometry
 
 
 class Diversity(NamedTuple):

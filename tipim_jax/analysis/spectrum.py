@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tipim_jax.geometry import CANVAS_LANDMARKS
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
 
 REGIONS = ("eyes", "nose", "mouth", "rest")
 

@@ -25,9 +25,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tipim_jax.gains import Gain, gain
-from tipim_jax.objectives import Objective, cotangent, squared_distance
-from tipim_jax.types import AttackState, Choice, Problem
+from tipim_jax.core.gains import Gain, gain
+from tipim_jax.core.objectives import Objective, cotangent, squared_distance
+from tipim_jax.core.types import AttackState, Choice, Problem
 
 VIEWS = 4  # random views over which `reach` averages
 IMAGES_AXIS = "images"  # the name of the batch axis that `attack.run` maps over

@@ -14,13 +14,22 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from tipim_jax import naturalness
-from tipim_jax.constraints import Constraint, coloured, in_colours, linf_ball
-from tipim_jax.diversity import Diversity, none
-from tipim_jax.gains import Gain
-from tipim_jax.objectives import Objective, identity_loss
-from tipim_jax.search import IMAGES_AXIS, Context, Pull, Search, exhaustive
-from tipim_jax.types import Attack, AttackState, Embed, Problem, PyTree, Step, Witnesses, carried
+from tipim_jax.core import naturalness
+from tipim_jax.core.constraints import Constraint, coloured, in_colours, linf_ball
+from tipim_jax.core.diversity import Diversity, none
+from tipim_jax.core.gains import Gain
+from tipim_jax.core.objectives import Objective, identity_loss
+from tipim_jax.core.search import IMAGES_AXIS, Context, Pull, Search, exhaustive
+from tipim_jax.core.types import (
+    Attack,
+    AttackState,
+    Embed,
+    Problem,
+    PyTree,
+    Step,
+    Witnesses,
+    carried,
+)
 
 Record = Callable[[Step], Any]
 
@@ -44,7 +53,8 @@ def tip_im(
 
     >>> import jax
     >>> import jax.numpy as jnp
-    >>> from tipim_jax import initial_state, prepare, run, tip_im, updates
+    >>> from tipim_jax import initial_state, prepare, run, tip_im
+    >>> from tipim_jax.core import updates
     >>> def embed(params, image):  # any function of your own
     ...     z = params @ image.reshape(-1)
     ...     return z / jnp.linalg.norm(z)

@@ -32,11 +32,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from tipim_jax import curvature, spectrum
-from tipim_jax.attack import Record
-from tipim_jax.geometry import CANVAS_LANDMARKS
-from tipim_jax.objectives import Objective, cotangent, identity_loss, squared_distance
-from tipim_jax.types import Embed, PyTree, Step, carried
+from tipim_jax.analysis import curvature, spectrum
+from tipim_jax.core.attack import Record
+from tipim_jax.core.geometry import CANVAS_LANDMARKS
+from tipim_jax.core.objectives import Objective, cotangent, identity_loss, squared_distance
+from tipim_jax.core.types import Embed, PyTree, Step, carried
 
 _AT_BOUND = 1e-3  # pixel levels: as good as at the bound in single precision
 

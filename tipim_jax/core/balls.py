@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tipim_jax.constraints import Constraint, l2_ball, linf_ball
-from tipim_jax.types import PyTree
-from tipim_jax.updates import l2_direction, sign
+from tipim_jax.core.constraints import Constraint, l2_ball, linf_ball
+from tipim_jax.core.types import PyTree
+from tipim_jax.core.updates import l2_direction, sign
 
 # Rows: lightness, red against green, yellow against blue; orthonormal.
 _OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3.0], [2.0], [6.0]])

@@ -1,0 +1,1 @@
+"""What an attack does: probes of its path, spectra, curvature, and measures of pictures."""
