@@ -36,6 +36,7 @@ setup(
         "pillow>=11.3",  # AVIF
         "pillow-heif>=0.20",
         "tqdm>=4.66",
+        "packaging>=24",
     ],
     extras_require={
         "models": MODELS,

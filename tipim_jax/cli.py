@@ -10,7 +10,7 @@ from importlib import metadata
 from types import FrameType
 from typing import NoReturn
 
-from tipim_jax.commands import bulk, check, models, protect, serve, targets, verify
+from tipim_jax.commands import bulk, check, doctor, models, protect, serve, targets, verify
 from tipim_jax.commands.progress import close, notices_said, say, show
 from tipim_jax.errors import UserError
 from tipim_jax.photos import programs
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.set_defaults(run=bare)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for command in (protect, serve, verify, check, bulk, models, targets):
+    for command in (protect, serve, verify, check, bulk, models, targets, doctor):
         command.add(commands)
     return parser
 

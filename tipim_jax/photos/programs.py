@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import shutil
 import stat
 import warnings
 from functools import cache
@@ -29,6 +30,9 @@ from tipim_jax.errors import Notice, UserError
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
 _CHOSEN: set[str] = set()  # folders that JAX was told of here
 _DIGEST = hashlib.sha256().digest_size
+FOLDER = "xla"  # in the user's cache
+# What is written there: here, by JAX, and by XLA for GPUs
+_ENTRIES = ("traced-*", ".traced-*.part", "*-cache", "*-atime", "xla_gpu_*")
 
 
 def keep_in(folder: Path) -> None:
@@ -54,9 +58,29 @@ def keep_in_cache() -> None:
     if jax.config.values["jax_compilation_cache_dir"] not in (None, *_CHOSEN):
         return
     try:
-        keep_in(store.cache() / "xla")
+        keep_in(store.cache() / FOLDER)
     except UserError as error:
         warnings.warn(Notice(str(error)), stacklevel=2)
+
+
+def clean(folder: Path) -> tuple[int, int]:
+    """Removes the programs kept in `folder`, and returns the number of files and their bytes.
+
+    Only entries with the names of kept programs go: `$TIPIM_CACHE` may name a folder that has others.
+
+    Raises:
+      OSError: a file cannot be removed.
+    """
+    files = size = 0
+    for path in {path for pattern in _ENTRIES for path in folder.glob(pattern)}:
+        folders = path.is_dir() and not path.is_symlink()
+        for file in path.rglob("*") if folders else (path,):
+            files, size = files + file.is_file(), size + file.lstat().st_size
+        if folders:
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return files, size
 
 
 def lower(
