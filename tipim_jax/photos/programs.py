@@ -75,7 +75,8 @@ def clean(folder: Path) -> tuple[int, int]:
     for path in {path for pattern in _ENTRIES for path in folder.glob(pattern)}:
         folders = path.is_dir() and not path.is_symlink()
         for file in path.rglob("*") if folders else (path,):
-            files, size = files + file.is_file(), size + file.lstat().st_size
+            if file.is_symlink() or file.is_file():
+                files, size = files + 1, size + file.lstat().st_size
         if folders:
             shutil.rmtree(path)
         else:
