@@ -78,11 +78,13 @@ def run(options: argparse.Namespace) -> int:
 def _host(given: str | None) -> str:
     """The address to answer to."""
     host = given or HOME
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_unspecified:
-            raise UserError(
-                f"{host} is every address of this computer; give --host the one that others use"
-            )
+    everywhere = False
+    with contextlib.suppress(ValueError):  # it is a name
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    if everywhere:
+        raise UserError(
+            f"{host} is every address of this computer; give --host the one that others use"
+        )
     return host
 
 
@@ -104,11 +106,13 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"port is {port}; give a number from 0 (any free one) to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        if os.name == "posix":  # elsewhere it would share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            if os.name == "posix":  # elsewhere it would share the port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(128)
+            stack.pop_all()
     except OSError as error:
         raise UserError(
             f"{host}:{port} cannot be listened on ({error.strerror or error}); choose another --port or --host"
