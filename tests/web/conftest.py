@@ -30,7 +30,12 @@ def engine(strength: str):
     return made._replace(settings=made.settings._replace(steps=steps))
 
 
-TOOLS = Tools(world.find, [world.judge()], engine)
+TOOLS = Tools(world.find, lambda: [world.judge()], engine)
+
+
+def load(told) -> Tools:
+    told("")
+    return TOOLS
 
 
 class Served(NamedTuple):
@@ -56,7 +61,7 @@ def serving(load, limits=LIMITS):
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(lambda told: TOOLS) as served:
+    with serving(load) as served:
         yield served
 
 

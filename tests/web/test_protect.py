@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 import zipfile
 from functools import partial
 
@@ -10,13 +11,15 @@ import pytest
 from PIL import Image
 
 from tests.photos import album as albums
-from tests.web.conftest import LIMITS, TOOLS, Tab, engine, nobody, picture, serving
+from tests.web.conftest import LIMITS, TOOLS, Tab, engine, load, nobody, picture, serving
+from tipim_jax.errors import UserError
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import discover
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.protect import Models
 from tipim_jax.photos.saving import protect_photos
+from tipim_jax.web import tasks
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def test_downloads_are_what_the_command_writes(tab, tmp_path, strength, encoding
     assert tab.run(wanted, strength=strength, **encoding._asdict()).status_code == 202
     results = tab.settled()["results"]
 
-    models = Models(TOOLS.find, engine(strength), TOOLS.judges)
+    models = Models(TOOLS.find, engine(strength), TOOLS.judges())
     jobs = discover(
         [tmp_path / name for name in given], tmp_path / "out", format=encoding.format
     ).jobs
@@ -167,7 +170,7 @@ def test_limits_are_told(tab):
 
 
 def test_many_photos_and_tabs_are_too_many():
-    with serving(lambda told: TOOLS, LIMITS._replace(photos=2, tabs=2, forgotten=0.0)) as served:
+    with serving(load, LIMITS._replace(photos=2, tabs=2, forgotten=0.0)) as served:
         tab = Tab(served)
         first = [tab.add(f"{i}.png", picture(i)) for i in range(2)]
         assert tab.upload("c.png", picture()).json()["error"] == (
@@ -201,7 +204,7 @@ def test_several_tabs_queue_and_one_can_give_up():
         assert go_on.wait(60)
         return engine(strength)
 
-    with serving(lambda told: TOOLS._replace(engine=slow)) as served:
+    with serving(lambda told: load(told)._replace(engine=slow)) as served:
         tabs = [Tab(served) for _ in range(3)]
         photos = [tab.add("one.png", picture(i)) for i, tab in enumerate(tabs)]
         for tab, photo in zip(tabs, photos, strict=True):
@@ -223,7 +226,7 @@ def test_several_tabs_queue_and_one_can_give_up():
 
 def test_quick_things_do_not_wait_for_a_long_run_to_end():
     seen = []
-    with serving(lambda told: TOOLS) as served:
+    with serving(load) as served:
         tab, other = Tab(served), Tab(served)
         photos = [tab.add(f"{i}.png", picture(i, 128)) for i in range(12)]
         find = served.worker._tools.find
@@ -244,7 +247,7 @@ def test_faults_of_the_program_are_told_and_the_next_job_goes_on(capsys):
     def broken(strength):
         raise TypeError("a shape")
 
-    with serving(lambda told: TOOLS._replace(engine=broken)) as served:
+    with serving(lambda told: load(told)._replace(engine=broken)) as served:
         tab = Tab(served)
         photo = tab.add("one.png", picture())
         tab.run({photo["id"]: [1]})
@@ -254,11 +257,41 @@ def test_faults_of_the_program_are_told_and_the_next_job_goes_on(capsys):
 
 
 def test_models_that_cannot_be_loaded_are_told():
-    def load(told):
+    def refuse(told):
         raise PhotoError("no calibrated recogniser is here to ask")
 
-    with serving(load) as served:
+    with serving(refuse) as served:
         assert Tab(served).settled()["error"] == "no calibrated recogniser is here to ask"
+
+
+def test_faces_are_found_while_the_rest_is_loaded(monkeypatch):
+    loaded = threading.Event()
+
+    def build(*_, **__):
+        assert loaded.wait(60)
+        raise UserError("frfeat is not here")
+
+    monkeypatch.setattr(tasks.engine, "build", build)
+    with serving(tasks.loader(["frfeat"])) as served:
+        tab = Tab(served)
+        assert tab.upload("a.jpg", albums_face()).status_code == 201
+        for _ in range(3000):
+            state = tab.state()
+            if not state["busy"]:
+                break
+            time.sleep(0.02)
+        [photo] = state["photos"]
+        assert len(photo["faces"]) == 1
+        assert state["loading"]
+        tab.run({photo["id"]: [1]})
+        loaded.set()
+        assert tab.settled()["run"]["error"] == "frfeat is not here"
+
+
+def albums_face() -> bytes:
+    buffer = io.BytesIO()
+    albums.face().save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def test_who_would_find_a_person(tab):

@@ -172,7 +172,7 @@ def _serve(
         if not no_browser:
             _open(f"{address}?token={access.ticket()}")
         server.run(sockets=[listener])
-        idle = worker.stop(0.2)
+        idle = worker.stop(0.2) and not worker.phase
     show("All photos were deleted.")
     code = 128 + stopped if stopped not in (0, signal.SIGINT) else 0
     if not idle:  # a thread that computes would crash while Python is taken apart around it

@@ -1,7 +1,9 @@
 """What the page asks for, done by the library: look at a photo, preview, protect, look up."""
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,21 +34,39 @@ _PERSON = "person"  # the name of the one who is looked for
 
 
 def loader(surrogates: Sequence[str] = zoo.SURROGATES, **changed: Any) -> Load:
-    """What loads the tools of `tipim protect`.
+    """Makes what loads the tools of `tipim protect`: the finder at once, the rest while photos come in.
 
     Args:
       surrogates: the recognisers that masks are made on.
       changed: settings that are not those of the presets.
     """
 
-    def load(told: Any) -> Tools:
+    def load(told: Callable[[str], None]) -> Tools:
+        rest: Future[tuple[Sequence[verify.Verifier], dict[str, engine.Engine]]] = Future()
+
+        def work() -> None:
+            try:
+                rest.set_result(load_rest(told))
+            except BaseException as error:
+                rest.set_exception(error)
+            finally:
+                told("")
+
+        # Like the worker's thread: nobody can interrupt it.
+        threading.Thread(target=work, name="tipim loader", daemon=True).start()
+        return Tools(
+            find_faces.finder(), lambda: rest.result()[0], lambda name: rest.result()[1][name]
+        )
+
+    def load_rest(
+        told: Callable[[str], None],
+    ) -> tuple[Sequence[verify.Verifier], dict[str, engine.Engine]]:
         settings = {name: preset._replace(**changed) for name, preset in PRESETS.items()}
         made = engine.build(surrogates, targets.built_in(), settings["medium"], photos=1, told=told)
         told("loading recognisers")
         judges = verify.ready(verify.verifiers())
         # One program serves all strengths: what tells them apart is among its arguments.
-        engines = {name: _with_settings(made, s) for name, s in settings.items()}
-        return Tools(find_faces.finder(), judges, engines.__getitem__)
+        return judges, {name: _with_settings(made, s) for name, s in settings.items()}
 
     return load
 
@@ -94,7 +114,7 @@ def preview(
     """
     photo = read(shot)
     [outcome] = protect_stream(
-        Models(tools.find, tools.engine(strength), tools.judges),
+        Models(tools.find, tools.engine(strength), tools.judges()),
         [(shot, lambda: photo)],
         encoding,
         choose=lambda _: lambda faces: {number - 1},
@@ -149,7 +169,7 @@ def protect(
         worker.progressed(job, progress)
 
     stream = protect_stream(
-        Models(tools.find, tools.engine(strength), tools.judges),
+        Models(tools.find, tools.engine(strength), tools.judges()),
         [(shot, partial(get, shot)) for shot in shots],
         encoding,
         choose=lambda shot: lambda faces: {number - 1 for number in chosen[shot.id]},
@@ -210,9 +230,8 @@ def search(album: Album, job: Job, tools: Tools) -> None:
             notes.append(f"{shot.name} shows no face that is large enough")
     if not canvases:
         raise UserError("no photo of the person shows a face to compare with; add another one")
-    embedded = {
-        judge.name: verify.embed_canvases(judge, np.stack(canvases)) for judge in tools.judges
-    }
+    judges = tools.judges()
+    embedded = {judge.name: verify.embed_canvases(judge, np.stack(canvases)) for judge in judges}
     photos: dict[str, Any] = {}
     for shot in album.with_role("check"):
         if shot.error:
@@ -233,7 +252,7 @@ def search(album: Album, job: Job, tools: Tools) -> None:
             {name: rows[kept] for name, rows in embedded.items()},
             (),
         )
-        found = look_up(read(shot).pixels, None, gallery, tools.find, tools.judges)
+        found = look_up(read(shot).pixels, None, gallery, tools.find, judges)
         faces_found = verdict.describe_search(found, _PERSON)
         error = "" if faces_found else "; ".join(found.notes)
         photos[shot.id] = {"error": error, "faces": faces_found}

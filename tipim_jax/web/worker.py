@@ -18,20 +18,20 @@ WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "faile
 
 
 class Tools(NamedTuple):
-    """What everything is computed with.
+    """What everything is computed with; all but the finder may still be on its way, and is waited for.
 
     Attributes:
       find: finds faces.
-      judges: recognisers that are asked.
+      judges: gives the recognisers that are asked.
       engine: name of a strength -> what makes the masks.
     """
 
     find: Find
-    judges: Sequence[Verifier]
+    judges: Callable[[], Sequence[Verifier]]
     engine: Callable[[str], Engine]
 
 
-# Loads the tools; called with what says, in a few words, what is being done.
+# Loads the tools; called with what says, in a few words, what is being loaded, and nothing once all is there.
 Load = Callable[[Callable[[str], None]], Tools]
 
 
@@ -155,10 +155,10 @@ class Worker:
         try:
             self._tools = self._load(self._say)
         except UserError as error:
-            self.error = str(error)
+            self.error, self.phase = str(error), ""
         except Exception as error:
+            self.phase = ""
             self.error = _fault(error)
-        self.phase = ""
         while not self._stop:
             job = self._next(self._quick) or self._next(self._long, keep=True)
             if job is not None:

@@ -51,4 +51,4 @@ export function trouble(text) {
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // A sentence of the server as one of the page; a name of a file at its start stays as it is.
-export const sentence = (text) => `${/^\S*\.\S/.test(text) ? text : capital(text)}.`;
+export const sentence = (text) => `${/^[^,;]*?\.\w{2,5} /.test(text) ? text : capital(text)}.`;
