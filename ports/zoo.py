@@ -279,8 +279,8 @@ def thresholds(name: str) -> dict[str, Any] | None:
     """The calibration of a model, or None if it has none.
 
     Cosines at fixed false accept rates `far_1e-2` and `far_1e-3`, `accuracy`, `auc`, and the
-    `protocol` they were measured by. A `calibration.json` in a registered model's folder holds its
-    own; the shipped ones are in `ports/calibration.json`.
+    `protocol` they were measured by. What `tipim models calibrate` wrote for it is found
+    first; the shipped ones are in `ports/calibration.json`.
     """
     own = store.directory() / name / "calibration.json"
     if own.is_file():

@@ -15,10 +15,11 @@ from tqdm import tqdm
 from ports import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
-from tipim_jax.photos.faces import Face, find, version
+from tipim_jax.photos.faces import version
 from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.photo import PhotoError
+from tipim_jax.photos.portrait import main_face
 from tipim_jax.photos.verify import Verifier, embed_canvases
 
 SINGLE = ("probes", "target_images")  # parts of a manifest with one photo a person
@@ -283,30 +284,6 @@ def faces(
     return Faces(
         tuple(paths), np.stack(canvases), np.array(identities), tuple(digests), tuple(missing)
     )
-
-
-def main_face(detector: Any, pixels: np.ndarray) -> Face:
-    """The face a portrait [H,W,3] is about: large, and near the centre.
-
-    Raises:
-      PhotoError: there is none.
-    """
-    found = find(detector, pixels)
-    if not found:
-        raise PhotoError("no face was found")
-    return found[main([face.box for face in found], pixels.shape[:2])]
-
-
-def main(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> int:
-    """Index of the box (left, top, width, height) that a portrait of (height, width) is about."""
-    centre = np.array(size[::-1]) / 2
-
-    def weight(box: Sequence[float]) -> float:
-        left, top, width, height = box
-        off = np.array([left + width / 2, top + height / 2]) - centre
-        return width * height / (1 + float(np.sum((off / (centre / 2)) ** 2)))
-
-    return max(range(len(boxes)), key=lambda i: weight(boxes[i]))
 
 
 def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ from experiments.data import dataset
 from experiments.protection.specs import Frame, as_it_is
 from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.core.types import Recogniser
+from tipim_jax.photos.portrait import main_face
 
 
 class Framing(NamedTuple):
@@ -44,7 +45,7 @@ def _whole(detector: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def _box(detector: Any, pixels: np.ndarray) -> np.ndarray:
-    left, top, width, height = dataset.main_face(detector, pixels).box
+    left, top, width, height = main_face(detector, pixels).box
     rows = slice(max(0, round(top)), round(top + height))
     columns = slice(max(0, round(left)), round(left + width))
     return _resized(np.ascontiguousarray(pixels[rows, columns]))

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from experiments.data import dataset
 from experiments.judging.judges import Judge
 from ports import detection, yunet
+from tipim_jax.photos import portrait
 from tipim_jax.photos.faces import SMALLEST, version
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.photo import PhotoError
@@ -83,7 +84,7 @@ def _main_first(find: Find, pixels: np.ndarray) -> np.ndarray:
     if not len(sizes):
         raise PhotoError("no face was found")
     boxes = np.concatenate([found.boxes[:, :2], sizes], 1).tolist()
-    first = dataset.main(boxes, pixels.shape[:2])
+    first = portrait.main(boxes, pixels.shape[:2])
     large = sizes.min(1) >= SMALLEST
     if not large[first]:
         raise PhotoError("the face is too small")

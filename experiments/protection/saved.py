@@ -25,6 +25,7 @@ from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.paste import FaceMask, paste
+from tipim_jax.photos.portrait import main_face
 from tipim_jax.photos.protect import Models
 from tipim_jax.photos.saving import protect_photos
 from tipim_jax.photos.targets import Targets
@@ -90,7 +91,7 @@ def _pasted(run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Ta
         indices = np.arange(start, min(start + size, len(jobs)))
         for i, canvases in zip(indices, make(indices), strict=True):
             photo = read_photo(jobs[i].source)
-            matrix = dataset.main_face(detector, photo.pixels).matrix
+            matrix = main_face(detector, photo.pixels).matrix
             mask = canvases[0].astype(np.float32) - faces.canvases[i]
             pasted = paste(photo.pixels, [FaceMask(mask @ photo.colours, matrix)], CAP)
             file, _ = encode(photo, pasted, **ENCODING._asdict())

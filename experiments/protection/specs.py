@@ -32,6 +32,7 @@ from tipim_jax.photos import engine
 from tipim_jax.photos.faces import align
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.paste import FaceMask, paste
+from tipim_jax.photos.portrait import main_face
 from tipim_jax.photos.presets import PRESETS, Settings, check
 from tipim_jax.photos.targets import Targets
 
@@ -304,7 +305,7 @@ def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make
     def make(indices: np.ndarray) -> np.ndarray:
         made, detector = prepared()
         photos = [read_photo(subjects.faces.paths[i]) for i in indices]
-        found = [dataset.main_face(detector, photo.pixels) for photo in photos]
+        found = [main_face(detector, photo.pixels) for photo in photos]
         masks = engine.attack_faces(
             made,
             made.full(),

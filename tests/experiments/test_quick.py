@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
     "ahead": (r"1 faces of a .*% of the memory, collectives: none", "programs.md"),
     "make_protocol": (r"read back 5 gallery photos", "verification.json"),
-    "calibrate": (r"accuracy of sface: [01]\.\d+", "calibration.json"),
     "identification": (r"mim: Rank-1-UT [01]\.\d+ on dlib", "identification.md"),
     "naturalness": (r"γ 3: PSNR \d+\.\d+ dB", "naturalness.csv"),
     "targets": (r"2 targets: Rank-1-T [01]\.\d+", "rank-T.md"),

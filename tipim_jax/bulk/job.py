@@ -110,7 +110,7 @@ def _threshold(name: str) -> float:
     if measured is None:
         raise UserError(
             f"{name} has no threshold yet and cannot judge; measure it with "
-            f"`python -m experiments.calibrate --models={name}`"
+            f"`tipim models calibrate DIR --models={name}`"
         )
     return measured["far_1e-3"]
 

@@ -1,11 +1,16 @@
-"""`tipim models`: list the recognisers, fetch one, or add one's own."""
+"""`tipim models`: list the recognisers, fetch one, add one's own, or measure their thresholds."""
 
 import argparse
 from pathlib import Path
 
-from ports import fetch, published, register, zoo
+from tqdm import tqdm
+
+from ports import fetch, published, register, yunet, zoo
 from tipim_jax.commands import Commands
+from tipim_jax.commands.options import names
 from tipim_jax.commands.progress import say, show
+from tipim_jax.errors import UserError
+from tipim_jax.photos import calibration, verify
 from tipim_jax.photos.report import aligned
 
 DONE, PARTLY, FAILED = 0, 1, 2  # exit codes
@@ -31,6 +36,17 @@ def add(commands: Commands) -> None:
     own.add_argument("--arch", default="auto", help="its network; recognised by default")
     own.add_argument("--licence", help="of the weights, in your words")
     own.set_defaults(run=_add)
+
+    measure = actions.add_parser(
+        "calibrate",
+        help="measure the thresholds of recognisers on photos of people",
+        description="Measures above which cosine a recogniser says of two faces that they are the same person, "
+        "and keeps it for all commands.",
+    )
+    measure.add_argument("folder", metavar="DIR", help="photos of many people, one folder a person")
+    measure.add_argument("--models", metavar="NAME,…", help="recognisers to measure (all here)")
+    measure.add_argument("--seed", type=int, default=0, help="of the pairs of strangers (0)")
+    measure.set_defaults(run=_calibrate)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -74,5 +90,43 @@ def _add(options: argparse.Namespace) -> int:
     name = options.name or checkpoint.stem
     done = register.register(checkpoint, name, arch=options.arch, licence=options.licence)
     show(register.described(done))
-    show(f"Calibrate it next: python -m experiments.calibrate --models={name} --install …")
+    show(f"Measure its threshold next: tipim models calibrate DIR --models={name}")
+    return DONE
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    folder = Path(options.folder)
+    if options.seed < 0:
+        raise UserError(f"--seed must be 0 or more, not {options.seed}")
+    here = [card.name for card in zoo.available() if not card.missing]
+    chosen = names(options.models) or here
+    if not chosen:
+        raise UserError("no recogniser can be loaded here; see `tipim models`")
+    verifiers = [verify.load(name) for name in chosen]
+    with tqdm(unit="photo", desc="photos", disable=None) as bar:
+
+        def each(done: int, photos: int) -> None:
+            bar.total = photos
+            bar.update()
+
+        measured = calibration.calibrate(
+            folder, yunet.load(), verifiers, seed=options.seed, each=each
+        )
+    if measured.skipped:
+        path, why = measured.skipped[0]
+        say(f"photos without a face: {len(measured.skipped)}, {path} first ({why})")
+    if measured.pairs < calibration.FEWEST:
+        say(
+            f"{measured.pairs} pairs of strangers are too few for a false accept rate of 1e-3; the threshold "
+            "is the largest cosine among them"
+        )
+    rows: list[tuple[str, ...]] = [
+        ("name", "accuracy", "AUC", "FAR 1e-2", "TAR", "FAR 1e-3", "TAR", "written to")
+    ]
+    columns = ("accuracy", "auc", "far_1e-2", "tar_1e-2", "far_1e-3", "tar_1e-3")
+    for name, figures in measured.figures.items():
+        path = calibration.install(name, figures)
+        rows.append((name, *(f"{figures[column]:.4f}" for column in columns), str(path)))
+    show("\n".join(aligned(rows, right=(1, 2, 3, 4, 5, 6))))
+    show(f"{measured.pairs} pairs of one person's photos, as many of strangers")
     return DONE

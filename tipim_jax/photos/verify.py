@@ -54,7 +54,7 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
         if math.isnan(verifier.threshold):
             raise UserError(
                 f"{verifier.name} has no threshold yet; measure it with "
-                f"`python -m experiments.calibrate --models={verifier.name}`"
+                f"`tipim models calibrate DIR --models={verifier.name}`"
             )
     return found
 

@@ -1,4 +1,4 @@
-"""Calibration and the look at virtual targets refuse what they cannot measure, before they compute."""
+"""The look at virtual targets refuses what it cannot measure, before it computes."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments import calibrate, virtual_targets
+from experiments import virtual_targets
 from experiments.data import dataset
 from experiments.launching import launch
 from tipim_jax.errors import UserError
-from tipim_jax.photos import targets, verify
+from tipim_jax.photos import targets
 
 
 @pytest.fixture
@@ -31,22 +31,6 @@ def begun(monkeypatch, run_in, tmp_path):
 
 def no_work(*_):
     raise AssertionError("nothing is to be embedded")
-
-
-def test_too_little_to_calibrate(begun, monkeypatch):
-    monkeypatch.setattr(dataset, "embeddings", no_work)
-    begun(["nosuch"], "aab")
-    with pytest.raises(ValueError, match="there is no model 'nosuch'"):
-        calibrate.main([])
-    monkeypatch.setattr(verify, "load", lambda name: None)
-    for people in ("abc", "aa", "aaaab"):
-        begun(["sface"], people)
-        with pytest.raises(UserError, match="not enough to calibrate; take a protocol with more"):
-            calibrate.main([])
-    monkeypatch.setattr(calibrate.zoo, "available", list)
-    begun(None, "aab")
-    with pytest.raises(UserError, match="no recogniser can be loaded here"):
-        calibrate.main([])
 
 
 def test_virtual_targets_of_the_models_asked_for(begun, monkeypatch, tmp_path):
