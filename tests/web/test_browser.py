@@ -185,6 +185,8 @@ def test_from_photos_to_protected_photos(page, photos, running, tmp_path, capsys
     assert_fits(page)
     page.get_by_role("button", name="Change and redo").click()
     assert_fits(page)
+    page.get_by_role("button", name="Show results").click()
+    page.get_by_role("heading", name="2 faces done").wait_for()
     page.reload()  # the photos are still here
     page.get_by_role("heading", name="2 faces done").wait_for()
 

@@ -1,10 +1,12 @@
 """What the page asks for: looking at photos, previews, protection, downloads, and who would be found."""
 
+import errno
 import io
 import threading
 import time
 import zipfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +169,28 @@ def test_limits_are_told(tab):
     parts = iter([bytes(2**20)] * 4)  # without a length that could be trusted
     assert tab.upload("stream.png", parts).status_code == 413
     assert tab.state()["photos"] == []
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tab, server, monkeypatch):
+    before = set(server.session.folder.iterdir())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda self, mode: Full(full))
+    answer = tab.upload("a.png", picture())
+    assert answer.json() == {
+        "error": "a.png cannot be kept (No space left on device); make room on the disk"
+    }
+    assert set(server.session.folder.iterdir()) == before
+
+
+class Full(io.BytesIO):
+    """A file on a disk that is full."""
+
+    def __init__(self, write) -> None:
+        super().__init__()
+        self.write = write
 
 
 def test_many_photos_and_tabs_are_too_many():

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from tipim_jax.errors import UserError
 from tipim_jax.web.worker import Job
@@ -246,7 +246,7 @@ class Session:
                 async for part in body:
                     shot.bytes += len(part)
                     self.check_room(album, name, shot.bytes)
-                    file.write(part)
+                    _write(file, part, name)
             with self._lock:
                 self.check_room(album, name, shot.bytes)
                 album.shots[id] = shot
@@ -285,6 +285,14 @@ class Session:
             idle = now - album.seen > self.limits.forgotten
             if idle and all(job.over for job in album.jobs):
                 self.close_album(album)
+
+
+def _write(file: BinaryIO, part: bytes, name: str) -> None:
+    try:
+        file.write(part)
+        file.flush()
+    except OSError as error:
+        raise TooMuch(f"{name} cannot be kept ({error.strerror}); make room on the disk") from error
 
 
 def clean(name: str) -> str:

@@ -76,9 +76,9 @@ async function begin() {
     const numbers = list.chosen(photo);
     return { photo, numbers: numbers.length || !photo.faces.some((face) => !face.small) ? numbers : null };
   });
-  settings = panel($("#panel"), { about, faces, poke });
-
   const view = (name) => { protect.dataset.view = name; };
+  const showDone = () => { view("results"); scrollTo(0, 0); $("h2", results)?.focus(); };
+  settings = panel($("#panel"), { about, faces, poke, showDone });
   const showResults = resultList(results, { back: () => { view("edit"); scrollTo(0, 0); $("#strength").focus(); } });
   let was = null;
 
@@ -94,10 +94,7 @@ async function begin() {
     if (!active) showResults(photos, state.results);
     const finished = run?.state === "done";
     if (finished && was !== "done") {
-      view("results");
-      scrollTo(0, 0);
-      const title = $("h2", results);
-      if (was !== null) title?.focus();
+      showDone();
       announce($(".lead", results)?.textContent || "");
     }
     if (!photos.length || active) view("edit");

@@ -10,7 +10,7 @@ const MEANS = {
   high: "Hides best. People who know the face see the change.",
 };
 
-export function panel(root, { about, faces, poke }) {
+export function panel(root, { about, faces, poke, showDone }) {
   let strength = "medium", asked = null, latest = null, started = false;
   const names = about.strengths;
   const slider = el("input", {
@@ -38,12 +38,13 @@ export function panel(root, { about, faces, poke }) {
   const stop = el("button", { type: "button", class: "button", onclick: async () => { await api.cancel(); poke(); } }, "Cancel");
   const running = el("div", { class: "running", hidden: true }, bar, far, stop);
   const note = el("p", { class: "hint", hidden: true });
+  const done = el("button", { type: "button", class: "button", hidden: true, onclick: showDone }, "Show results");
 
   const controls = el("fieldset", { class: "bare" }, el("legend", { class: "unseen" }, "Strength and preview"),
     el("label", { for: "strength", class: "title" }, "Strength"), slider, marks, means,
     el("label", { for: "preview-face", class: "title" }, "Preview on"),
     el("div", { class: "row" }, select, look), seen, options);
-  root.append(controls, el("div", { class: "go" }, start, running, note));
+  root.append(controls, el("div", { class: "go" }, start, running, note, done));
 
   function encoding() { return { format: format.value || null, keep_metadata: keep.checked }; }
 
@@ -96,6 +97,7 @@ export function panel(root, { about, faces, poke }) {
     controls.disabled = Boolean(active);
     look.disabled = !select.value;
     start.hidden = active;
+    done.hidden = active || !Object.keys(latest.results).length;
     running.hidden = !active;
     start.disabled = !total;
     start.textContent = total ? `Protect ${count(total, "face")}${photos > 1 ? ` in ${photos} photos` : ""}` : "No face is ticked";
