@@ -12,7 +12,16 @@ ANALYSIS = sorted((ROOT / "tipim_jax" / "analysis").rglob("*.py"))
 PORTS = sorted((ROOT / "ports").rglob("*.py"))
 PHOTOS = sorted((ROOT / "tipim_jax" / "photos").rglob("*.py"))
 BULK = sorted((ROOT / "tipim_jax" / "bulk").rglob("*.py"))
-ABOVE_BULK = ("tipim_jax.api", "tipim_jax.commands", "tipim_jax.cli", "experiments", "tests")
+WEB = sorted((ROOT / "tipim_jax" / "web").rglob("*.py"))
+ABOVE_WEB = ("tipim_jax.commands", "tipim_jax.cli", "experiments", "tests")
+ABOVE_BULK = (
+    "tipim_jax.web",
+    "tipim_jax.api",
+    "tipim_jax.commands",
+    "tipim_jax.cli",
+    "experiments",
+    "tests",
+)
 ABOVE_PHOTOS = ("tipim_jax.bulk", *ABOVE_BULK)
 ABOVE_PORTS = ("tipim_jax.photos", *ABOVE_PHOTOS)
 ABOVE_ANALYSIS = ("ports", *ABOVE_PORTS)
@@ -55,6 +64,12 @@ def test_analysis_imports_nothing_above_it(path):
     modules = list(imports(path))
     assert [m for m in modules if within(m, ABOVE_ANALYSIS)] == []
     assert {m.split(".")[0] for m in modules} <= CORE_NEEDS | STANDARD
+
+
+@pytest.mark.parametrize("path", WEB, ids=named)
+def test_web_imports_photos_and_nothing_above_it(path):
+    beside = ("tipim_jax.bulk", "tipim_jax.api")
+    assert [m for m in imports(path) if within(m, (*ABOVE_WEB, *beside))] == []
 
 
 def test_errors_need_nothing():
