@@ -9,7 +9,6 @@ synthetic photos of noise with a fixed finder and a dense network, and records t
 resumes. --quick: the first on three demo photos with two steps.
 """
 
-import resource
 import shutil
 import threading
 import time
@@ -27,6 +26,7 @@ from PIL import Image
 
 from experiments.launching import entry
 from experiments.reporting import results
+from experiments.speed import machine
 from ports import yunet, zoo
 from tipim_jax.bulk import job, pipeline, sources, storage
 from tipim_jax.bulk.job import BulkOptions, RunOptions
@@ -119,23 +119,6 @@ def throughput(made: Models, photos: Path, workdir: Path, rounds: int) -> list[d
     return table
 
 
-def flops(surrogates: Sequence[str]) -> dict[str, float]:
-    """GFLOP that XLA counts for one face: a forward pass, and a pull-back."""
-    combined = ensemble.combine([zoo.load(name) for name in surrogates])
-    canvas = jnp.zeros((CANVAS_SIZE, CANVAS_SIZE, 3))
-    cotangent = jnp.zeros(jax.eval_shape(combined.embed, combined.params, canvas).shape)
-
-    def both(params: Any, image: jax.Array, cotangent: jax.Array) -> jax.Array:
-        return jax.vjp(partial(combined.embed, params), image)[1](cotangent)[0]
-
-    def counted(function: Any, *arguments: Any) -> float:
-        analysis: Any = jax.jit(function).lower(combined.params, *arguments).compile()
-        return analysis.cost_analysis()["flops"] / 1e9
-
-    forward = counted(combined.embed, canvas)
-    return {"forward": forward, "pull_back": counted(both, canvas, cotangent) - forward}
-
-
 def passes(settings: Settings, count: int) -> dict[str, int]:
     """Forward passes and pull-backs of one face towards `count` targets, counted as they happen."""
     seen = Counter[str]()
@@ -176,7 +159,7 @@ def capacity(cost: dict[str, float], made: dict[str, int], measured: float) -> l
     """Device hours for one million and a hundred million faces.
 
     Args:
-      cost: GFLOP of a pass, from `flops`.
+      cost: GFLOP of a forward pass and of a pull-back.
       made: passes of one face, from `passes`.
       measured: faces/s of this machine.
     """
@@ -229,12 +212,6 @@ def _light_engine() -> engine.Engine:
     return engine.from_recognisers([small], [1.0], ("a", "b"), goals, settings, composed=composed)
 
 
-def resident() -> float:
-    """MiB of this process in memory."""
-    pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
-    return int(pages) * resource.getpagesize() / 2**20
-
-
 def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
     """Resident MiB after every shard of a run over synthetic photos, beside the photos done by then."""
     write_noise(workdir / "in", photos)
@@ -244,7 +221,7 @@ def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
     def watch(meter: Any) -> None:
         with path.open("a") as file:
             done = meter.before.photos + meter.counts.photos
-            file.write(f"{done},{resident():.1f}\n")
+            file.write(f"{done},{machine.memory('VmRSS') / 2**20:.1f}\n")
 
     part = worker(made, workdir / "in", workdir)
     pipeline.run(part._replace(checkpoint_seconds=5.0), threading.Event(), watch)
@@ -277,7 +254,9 @@ def main(_: list[str]) -> None:
     table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
     print(results.save(workdir, "throughput", table, machine=results.machine()))
     rate = max(row["attack alone, faces/s"] for row in table)
-    cost, counted = flops(surrogates), passes(settings, len(made.engine.targets))
+    forward, back = machine.flops(ensemble.combine([zoo.load(name) for name in surrogates]))
+    cost = {"forward": forward / 1e9, "pull_back": back / 1e9}
+    counted = passes(settings, len(made.engine.targets))
     hours = capacity(cost, counted, rate)
     print(f"passes of a face: {counted}; GFLOP of a pass: {cost}")
     print(results.save(workdir, "capacity", hours, passes=counted, gflop=cost))

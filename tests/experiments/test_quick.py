@@ -14,7 +14,6 @@ from experiments.protection import cells
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = {
-    "ahead": (r"1 faces of a .*% of the memory, collectives: none", "programs.md"),
     "make_protocol": (r"read back 5 gallery photos", "verification.json"),
     "identification": (r"mim: Rank-1-UT [01]\.\d+ on dlib", "identification.md"),
     "naturalness": (r"γ 3: PSNR \d+\.\d+ dB", "naturalness.csv"),
@@ -31,7 +30,7 @@ RUNS = {
 }
 
 
-NO_CACHE = ("ahead", "bulk_measure", "make_protocol")
+NO_CACHE = ("bulk_measure", "make_protocol")
 
 
 @pytest.fixture(scope="session")
