@@ -1,9 +1,9 @@
 """The paper's identification protocol: who is found of protected probes, in one study or another.
 
     python -m experiments.identification --data_dir=LFW --protocol=protocol.json \\
-        --flagfile=experiments/configs/table3_mobilefacenet_casia.flags --workdir=results/identification
+        --flagfile=experiments/configs/identification/table3_mobilefacenet_casia.flags --workdir=results/identification
     python -m experiments.identification --study=naturalness --data_dir=LFW --protocol=protocol.json \\
-        --flagfile=experiments/configs/table5.flags --workdir=results/naturalness
+        --flagfile=experiments/configs/identification/table5.flags --workdir=results/naturalness
 
 --study: `rows` (Rank-N-T and Rank-N-UT of protections), `naturalness` (against γ and the batch of the MMD),
 `targets` (against their number), `survival` (after JPEG, scaling and so on) or `opom` (one mask per person);

@@ -1,7 +1,7 @@
 """The verification protocol of AMT-GAN and its successors: PSR at fixed false accept rates.
 
     python -m experiments.verification --data_dir=CelebA-HQ --protocol=celeba_hq.json \\
-        --flagfile=experiments/configs/row04_celeba_hq_irse50.flags --workdir=results/row04
+        --flagfile=experiments/configs/verification/row04_celeba_hq_irse50.flags --workdir=results/row04
 
 Of --models every one is the black box in turn and the others are the surrogates. With --surrogates only the
 other models are black boxes; --black_boxes names those to measure on. --framing says what recognisers see:

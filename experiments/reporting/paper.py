@@ -87,7 +87,7 @@ def _rows(text: str) -> list[dict[str, str]]:
     return [dict(zip(names, cells, strict=True)) for cells in lines]
 
 
-# The ten published rows; `flags` is the row's file in experiments/configs.
+# The ten published rows; `flags` is the row's file in experiments/configs/*/.
 IDENTIFICATION_ROWS = _rows("""
 row01_lfw_dodging | LFW | CLIP2Protect, dodging (?) | Rank-1 PSR (Rank-1-UT) on mobileface | 82.2 %
 row02_lfw_impersonation | LFW | CLIP2Protect, impersonation (?) | Rank-1 PSR (Rank-1-T) on mobileface | 34 %

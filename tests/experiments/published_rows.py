@@ -70,14 +70,14 @@ def main(folder: Path, photos: Path | None = None) -> None:
     two = [f"--data_dir={root},{root}", f"--protocol={celeba_hq},{ladn}"]
     grouped = [f"--data_dir={root}", f"--protocol={ladn}"]
     identified = [f"--data_dir={root}", f"--protocol={folder / 'identities.json'}"]
-    rows = {path.stem: path for path in sorted(CONFIGS.glob("row*.flags"))}
+    rows = {path.stem: path for path in sorted(CONFIGS.glob("*/row*.flags"))}
     chosen: dict[str, tuple[Path, list[str]]] = {
         name: (path, (two if name == "row06_average" else one) + aims)
-        if "--framing" in path.read_text(encoding="utf-8")
+        if path.parent.name == "verification"
         else (path, identified)
         for name, path in rows.items()
     }
-    chosen["obfuscation"] = (CONFIGS / "obfuscation.flags", grouped + dodges)
+    chosen["obfuscation"] = (CONFIGS / "verification/obfuscation.flags", grouped + dodges)
     aligned = [*one, *aims, "--framing=aligned"]
     chosen["aligned"] = (rows["row04_celeba_hq_irse50"], aligned)
     if photos:

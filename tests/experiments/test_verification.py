@@ -274,7 +274,7 @@ def test_methods_that_fit(method, goal, framed):
 
 def test_every_row_shows_its_published_figure():
     rows = [*paper.IDENTIFICATION_ROWS, *paper.VERIFICATION_ROWS]
-    configs = sorted((ROOT / "experiments" / "configs").glob("row*.flags"))
+    configs = sorted((ROOT / "experiments" / "configs").glob("*/row*.flags"))
     assert [row["flags"] for row in rows] == [path.stem for path in configs]
     for row, path in zip(rows, configs, strict=True):
         assert row["TIP-IM"].split()[0] in path.read_text(encoding="utf-8")
