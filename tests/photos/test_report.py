@@ -10,15 +10,11 @@ from PIL import Image
 
 from tipim_jax.photos.records import photo_from_json, photo_json
 from tipim_jax.photos.report import (
-    caveat,
     face_pictures,
-    names,
     pictured,
-    proof_table,
     report_html,
     report_json,
     side_by_side,
-    summary_line,
     write_report,
 )
 from tipim_jax.photos.results import (
@@ -29,6 +25,15 @@ from tipim_jax.photos.results import (
     Timings,
     summarise,
 )
+from tipim_jax.photos.table import (
+    caveat,
+    figures_table,
+    names,
+    remarks,
+    summary_line,
+    verdict_table,
+)
+from tipim_jax.photos.verdict import hidden, visibility
 
 
 @pytest.fixture
@@ -72,9 +77,25 @@ def test_a_face_is_protected_if_no_recogniser_knows_it(run):
     assert not FaceResult((0, 0, 1, 1), {}).protected
 
 
-def test_table(run):
+def test_table_in_words(run):
     assert (
-        proof_table(run)
+        verdict_table(run)
+        == """\
+photo  face  recognisers                                           the change is seen
+-----  ----  ----------------------------------------------------  ------------------
+a.jpg     1  Hidden from all 2 recognisers                         clearly
+a.jpg     2  Hidden from 1 of 2 recognisers; frfeat still matches  clearly"""
+    )
+    assert remarks(run) == [
+        "a.jpg: a note",
+        '<b>"&\\n.jpg, face 1: left alone: it is 9 px wide, under 20',
+        "c.jpg: NOT protected: c.jpg is empty (0 bytes)",
+    ]
+
+
+def test_table_of_figures(run):
+    assert (
+        figures_table(run)
         == """\
 photo  face  recogniser  before  after  threshold  protected  PSNR   SSIM  change
 -----  ----  ----------  ------  -----  ---------  ---------  ----  -----  ------
@@ -83,11 +104,31 @@ a.jpg     1  sface *      0.999  0.120      0.360  yes        33.6  0.931      4
 a.jpg     2  sface *      0.999  0.120      0.360  yes        33.6  0.931      41
              frfeat       1.000  0.500      0.330  NO
 before, after: cosine to the original face. * the mask was made on it. change: the largest of any pixel of \
-the face, in levels of 255.
-a.jpg: a note
-<b>"&\\n.jpg, face 1: left alone: it is 9 px wide, under 20
-c.jpg: NOT protected: c.jpg is empty (0 bytes)"""
+the face, in levels of 255."""
     )
+
+
+@pytest.mark.parametrize(
+    ("count", "still", "text"),
+    [
+        (0, [], "No recogniser was asked"),
+        (1, [], "Hidden from the recogniser"),
+        (1, ["a"], "Still matched"),
+        (3, [], "Hidden from all 3 recognisers"),
+        (3, ["a"], "Hidden from 2 of 3 recognisers; a still matches"),
+        (5, ["a", "b", "c"], "Hidden from 2 of 5 recognisers; a, b and c still match"),
+        (3, ["a", "b", "c"], "Still matched by all 3 recognisers"),
+    ],
+)
+def test_verdicts_in_words(count, still, text):
+    assert hidden(count, still) == text
+
+
+def test_the_fainter_and_the_smaller_the_less_is_seen():
+    assert visibility(float("inf"), 400) == "hardly"
+    words = [visibility(psnr, 200) for psnr in (45, 37, 25)]
+    assert words == ["hardly", "slightly", "clearly"]
+    assert [visibility(37, width) for width in (60, 200, 900)] == words
 
 
 def test_photos_of_one_name_are_told_apart(run):
@@ -97,7 +138,7 @@ def test_photos_of_one_name_are_told_apart(run):
     assert names(twins[1:]) == ["p.jpg"]
     assert names([]) == []
     twin_run = run._replace(photos=tuple(twins))
-    lines = proof_table(twin_run).splitlines()
+    lines = figures_table(twin_run).splitlines()
     assert [line.split()[0] for line in lines if " sface " in line] == [
         *["a/p.jpg"] * 2,
         *["b/c/p.jpg"] * 2,
@@ -115,7 +156,8 @@ def test_summary_line(run):
     )
     nothing = run._replace(photos=run.photos[2:])
     assert summary_line(nothing) == "1 photo, 0 faces; 1 photo not done."
-    assert proof_table(nothing) == "c.jpg: NOT protected: c.jpg is empty (0 bytes)"
+    assert figures_table(nothing) == verdict_table(nothing) == ""
+    assert remarks(nothing) == ["c.jpg: NOT protected: c.jpg is empty (0 bytes)"]
 
 
 def test_json_is_json_and_stable(run):
@@ -156,7 +198,7 @@ def test_html_is_self_contained_and_escaped(run):
     assert "&lt;b&gt;&quot;&amp;\\n.jpg" in page
     assert page.count("data:image/jpeg;base64,") == 3
     references = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'>)\s]{1,12})", page)
-    assert references == ["data:image/j"] * 3
+    assert references == ["#photo1-face", *["data:image/j"] * 3]
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -199,7 +241,7 @@ def test_a_proof_by_surrogates_alone_says_so(run):
     assert caveat(run) == ""
     alone = run._replace(surrogates=("sface", "frfeat"))
     assert "`tipim models fetch --all`" in caveat(alone)
-    for text in (proof_table(alone), report_html(alone), summary_line(alone)):
+    for text in ("\n".join(remarks(alone)), report_html(alone), summary_line(alone)):
         assert "judged only by the recognisers that the masks were made on" in text.replace(
             "J", "j"
         )

@@ -15,7 +15,7 @@ from tipim_jax.photos.check import DEPTH, Candidate, FaceSearch, PhotoSearch, lo
 from tipim_jax.photos.faces import Find, finder
 from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.gallery import Gallery, read_gallery
-from tipim_jax.photos.report import aligned
+from tipim_jax.photos.table import aligned
 from tipim_jax.photos.verify import Verifier, ready, verifiers
 
 NOBODY, SOMEBODY, FAILED = 0, 1, 2  # exit codes; FAILED also where a photo could not be looked up

@@ -14,7 +14,7 @@ from tipim_jax.commands import Commands
 from tipim_jax.commands.progress import show
 from tipim_jax.errors import UserError
 from tipim_jax.photos import programs
-from tipim_jax.photos.report import aligned
+from tipim_jax.photos.table import aligned
 
 READY, NOT_READY = 0, 1  # exit codes
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")

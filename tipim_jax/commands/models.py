@@ -11,7 +11,7 @@ from tipim_jax.commands.options import names
 from tipim_jax.commands.progress import say, show
 from tipim_jax.errors import UserError
 from tipim_jax.photos import calibration, verify
-from tipim_jax.photos.report import aligned
+from tipim_jax.photos.table import aligned
 
 DONE, PARTLY, FAILED = 0, 1, 2  # exit codes
 

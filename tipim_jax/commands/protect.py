@@ -16,7 +16,7 @@ from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
 from tipim_jax.commands.progress import Phases, how_far, notices_said, show
 from tipim_jax.core.types import PyTree
-from tipim_jax.photos import compilation, report, verify
+from tipim_jax.photos import compilation, report, table, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.photos.files import DiskFull, remove_leftovers
@@ -61,7 +61,10 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_own(demo)
-    demo.set_defaults(run=lambda options: run(options, demo_photos()), pictures=True)
+    # It shows what can be had; whoever it shows is asked for no more.
+    demo.set_defaults(
+        run=lambda options: run(options, demo_photos()), pictures=True, require="none"
+    )
 
 
 def _add_own(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +73,7 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     shared.add(parser)
     add("--largest_only", action="store_true", help="protect the largest face of a photo only")
     add("--pictures", action="store_true", help="write before | after | mask×8 pictures of faces")
+    add("--verbose", action="store_true", help="print the figures of every recogniser")
     add("--overwrite", action="store_true", help="redo what is done, replace outputs that exist")
     add(
         "--require",
@@ -298,9 +302,9 @@ def _written(run: RunResult, task: _Task, phases: Phases, *, quick: bool) -> boo
     except PhotoError as error:
         problem = str(error)
     phases.end()
-    if table := report.proof_table(run):
-        show(table)
-    show(report.summary_line(run))
+    made = table.figures_table(run) if task.options.verbose else table.verdict_table(run)
+    for line in [*([made] if made else []), *table.remarks(run), table.summary_line(run)]:
+        show(line)
     if paths is not None:
         show(f"Photos in {task.out}; proof in {paths[0].name} and, with pictures, {paths[1].name}.")
     if problem:

@@ -9,7 +9,7 @@ from tipim_jax.commands.options import names
 from tipim_jax.commands.progress import say, show
 from tipim_jax.errors import UserError
 from tipim_jax.photos import targets, verify
-from tipim_jax.photos.report import aligned
+from tipim_jax.photos.table import aligned
 
 
 def add(commands: Commands) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tipim_jax.commands import Commands
 from tipim_jax.commands.progress import show
 from tipim_jax.photos.faces import SMALLEST
-from tipim_jax.photos.report import aligned
+from tipim_jax.photos.table import aligned
 from tipim_jax.photos.verify import Pair, Verification, verify
 
 SAME, DIFFERENT = 0, 1  # exit codes; 2 for what cannot be compared

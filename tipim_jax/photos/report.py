@@ -1,11 +1,10 @@
-"""The proof of a run: a table for the terminal, `report.json` and a self-contained `report.html`."""
+"""The proof of a run in files: `report.json`, a self-contained `report.html`, pictures of faces."""
 
 import base64
 import html
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,121 +14,16 @@ from PIL import Image
 
 from tipim_jax.errors import printable
 from tipim_jax.photos.files import read_photo, write_atomically
-from tipim_jax.photos.formats import known
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.records import finite, photo_json
 from tipim_jax.photos.results import FaceResult, PhotoResult, Pictures, RunResult, summarise
+from tipim_jax.photos.table import NO_PHOTO, caveat, names, summary_line
+from tipim_jax.photos.verdict import hidden_from, visibility
 
 # Raised when a field of report.json changes its meaning or goes; new fields leave it as it is.
 SCHEMA = 2
 _PICTURE_SIZE = 320
 _GAIN = 8
-_NO_PHOTO = f"no photo ({known()})"
-
-
-def proof_table(run: RunResult) -> str:
-    """The table: one line per face and recogniser, then why photos or faces were left out."""
-    rows = [
-        (
-            *("photo", "face", "recogniser", "before", "after", "threshold", "protected"),
-            *("PSNR", "SSIM", "change"),
-        )
-    ]
-    remarks = []
-    for photo, name in zip(run.photos, names(run.photos), strict=True):
-        if photo.error:
-            remarks.append(f"{name}: NOT protected: {printable(photo.error)}")
-        if photo.faceless:
-            remarks.append(f"{name}: {photo.faceless}; nothing saved")
-        remarks += [f"{name}: {printable(note)}" for note in photo.notes]
-        for number, face in enumerate(photo.faces, 1):
-            if face.skipped:
-                remarks.append(f"{name}, face {number}: left alone: {printable(face.skipped)}")
-            for i, (recogniser, match) in enumerate(face.matches.items()):
-                first = (name, str(number)) if i == 0 else ("", "")
-                figures = (f"{face.psnr:.1f}", f"{face.ssim:.3f}", str(face.change))
-                quality = figures if i == 0 else ("", "", "")
-                star = " *" if recogniser in run.surrogates else ""
-                cosines = (f"{match.before:.3f}", f"{match.after:.3f}", f"{match.threshold:.3f}")
-                verdict = "yes" if match.protected else "NO"
-                rows.append((*first, recogniser + star, *cosines, verdict, *quality))
-    lines = aligned(rows, right=(1, 3, 4, 5, 7, 8, 9)) if len(rows) > 1 else []
-    if len(rows) > 1:
-        lines.append(
-            "before, after: cosine to the original face. * the mask was made on it. change: the largest of any "
-            "pixel of the face, in levels of 255."
-        )
-    remarks += [f"{printable(str(path))}: NOT protected: {_NO_PHOTO}" for path in run.others]
-    if said := caveat(run):
-        remarks.append(f"{said[0].upper()}{said[1:]}.")
-    return "\n".join(lines + remarks)
-
-
-def caveat(run: RunResult) -> str:
-    """What the proof is not worth, and how to get a better one; empty if there is an independent judge."""
-    if not run.judged_by_surrogates_alone:
-        return ""
-    return (
-        "judged only by the recognisers that the masks were made on; `tipim models fetch --all` gets "
-        "independent ones, and the same command then asks them"
-    )
-
-
-def names(photos: Sequence[PhotoResult]) -> list[str]:
-    """What each photo is called: its path from the folder that holds all of them, for the terminal."""
-    paths = [os.path.abspath(photo.source) for photo in photos]
-    try:
-        above = os.path.commonpath([os.path.dirname(path) for path in paths])
-    except ValueError:  # on several drives, or no photo at all
-        return [printable(path) for path in paths]
-    return [printable(os.path.relpath(path, above)) for path in paths]
-
-
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Lines of plain text with aligned columns, the first row underlined as the heading."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    return [line(rows[0]), "  ".join("-" * width for width in widths), *map(line, rows[1:])]
-
-
-def summary_line(run: RunResult) -> str:
-    """The run in one line."""
-    s = summarise(run)
-    parts = [f"{_count(s.photos, 'photo')}, {_count(s.faces, 'face')}"]
-    if s.faces > s.skipped:
-        parts.append(
-            f"{s.protected} of {s.faces - s.skipped} protected from every recogniser "
-            f"({', '.join(f'{name} {n}' for name, n in s.recognisers.items())})"
-        )
-        if not math.isnan(s.psnr):
-            parts.append(f"mean PSNR {s.psnr:.1f} dB, SSIM {s.ssim:.3f}")
-        parts.append(f"largest change of a pixel {s.change} levels")
-        if run.timings.attack:
-            parts.append(
-                f"{s.seconds_per_face:.1f} s per face (compiling took {run.timings.compile:.1f} s)"
-            )
-    if s.skipped:
-        parts.append(f"{_count(s.skipped, 'face')} left alone")
-    if s.faceless:
-        parts.append(f"{_count(s.faceless, 'photo')} without a face to protect")
-    if s.earlier:
-        parts.append(f"{_count(s.earlier, 'photo')} done earlier")
-    if s.failed:
-        parts.append(f"{_count(s.failed, 'photo')} not done")
-    if run.unreached:
-        parts.append(f"{_count(run.unreached, 'photo')} not reached")
-    if run.others:
-        parts.append(f"{_count(len(run.others), 'file')} not protected, being no photo")
-    if run.judged_by_surrogates_alone:
-        parts.append("judged only by the recognisers that the masks were made on")
-    return "; ".join(parts) + "."
 
 
 def write_report(run: RunResult, out: Path, *, quick: bool = False) -> tuple[Path, Path]:
@@ -283,8 +177,8 @@ def png(pixels: np.ndarray) -> bytes:
 
 def report_html(run: RunResult, *, quick: bool = False) -> str:
     """The run as one HTML page that loads nothing from anywhere; `quick` as for `write_report`."""
-    body = []
-    for photo, name in zip(run.photos, names(run.photos), strict=True):
+    body, attention = [], []
+    for i, (photo, name) in enumerate(zip(run.photos, names(run.photos), strict=True), 1):
         body.append(f"<h2>{_text(name)}</h2>")
         if photo.output is not None:
             body.append(f"<p>saved as {_text(photo.output)}</p>")
@@ -295,14 +189,18 @@ def report_html(run: RunResult, *, quick: bool = False) -> str:
         body += [f"<p>{_text(note)}</p>" for note in photo.notes]
         shown = photo if quick else pictured(photo)
         for number, face in enumerate(shown.faces, 1):
-            body.append(_face_html(number, face, run.surrogates))
-    body += [f"<p class=no>{_text(path)}: not protected: {_NO_PHOTO}</p>" for path in run.others]
+            anchor = f"photo{i}-face{number}"
+            body.append(_face_html(anchor, number, face, run.surrogates))
+            if not face.skipped and not face.protected:
+                attention.append(f"<a href=#{anchor}>{_text(name)}, face {number}</a>")
+    body += [f"<p class=no>{_text(path)}: not protected: {NO_PHOTO}</p>" for path in run.others]
     settings = "".join(
         f"<tr><td>{_text(key)}<td>{_text(value)}"
         for key, value in {**run.settings, **run.versions}.items()
     )
     return _PAGE.format(
         summary=_text(summary_line(run)),
+        attention=f"<p class=no>Still recognised: {', '.join(attention)}.</p>" if attention else "",
         caveat=f"<p class=no>{_text(said)}</p>" if (said := caveat(run)) else "",
         body="\n".join(body),
         settings=settings,
@@ -310,7 +208,7 @@ def report_html(run: RunResult, *, quick: bool = False) -> str:
     )
 
 
-def _face_html(number: int, face: FaceResult, surrogates: Sequence[str]) -> str:
+def _face_html(anchor: str, number: int, face: FaceResult, surrogates: Sequence[str]) -> str:
     if face.skipped:
         return f"<h3>Face {number}</h3><p>left alone: {_text(face.skipped)}</p>"
     rows = "".join(
@@ -328,13 +226,16 @@ def _face_html(number: int, face: FaceResult, surrogates: Sequence[str]) -> str:
             for caption, pixels in zip(captions, face.pictures, strict=True)
         )
     towards = f", moved towards {_text(face.target)}" if face.target else ""
+    colour = "yes" if face.protected else "no"
     return (
-        f"<h3>Face {number}: {'protected' if face.protected else 'not protected'}</h3>"
+        f"<h3 id={anchor}>Face {number}</h3><p class={colour}>{_text(hidden_from(face))}.</p>"
+        f"<p>The change is {visibility(face.psnr, face.box[2])} seen at 100 %.</p>"
         f"<div class=figures>{figures}</div>"
+        "<details><summary>Figures</summary>"
         f"<p>PSNR {face.psnr:.1f} dB, SSIM {face.ssim:.3f}, largest change of a "
         f"pixel {face.change} levels{towards}</p>"
         "<table><tr><th>recogniser<th>before<th>after<th>threshold<th>protected"
-        f"{rows}</table>"
+        f"{rows}</table></details>"
     )
 
 
@@ -346,10 +247,6 @@ def _jpeg(pixels: np.ndarray) -> str:
 
 def _text(value: Any) -> str:
     return html.escape(printable(str(value)))
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 _PAGE = """<!doctype html>
@@ -365,16 +262,18 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem aut
   color-scheme: light dark }}
 .figures {{ display: flex; flex-wrap: wrap; gap: 1rem }}
 figure {{ margin: 0 }}
-img {{ max-width: 20rem; display: block }}
+img {{ max-width: min(20rem, 100%); display: block }}
+details {{ overflow-x: auto }}
 table {{ border-collapse: collapse }}
 td, th {{ padding: .1rem .8rem; text-align: right; font-variant-numeric: tabular-nums }}
 td:first-child, th:first-child {{ text-align: left }}
-.yes {{ color: #080 }}
-.no {{ color: #c00; font-weight: bold }}
+.yes {{ color: light-dark(#070, #7d7) }}
+.no {{ color: light-dark(#b00, #f99); font-weight: bold }}
 .warning {{ border: 1px solid #c00; padding: .5rem 1rem }}
 </style>
 <h1>Protected photos</h1>
 <p>{summary}</p>
+{attention}
 {caveat}
 <p class="warning">This page shows unprotected faces. Keep it to yourself; publish the saved photos only.</p>
 {body}
