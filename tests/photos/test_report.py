@@ -117,6 +117,7 @@ the face, in levels of 255."""
         (3, [], "Hidden from all 3 recognisers"),
         (3, ["a"], "Hidden from 2 of 3 recognisers; a still matches"),
         (5, ["a", "b", "c"], "Hidden from 2 of 5 recognisers; a, b and c still match"),
+        (6, list("abcd"), "Hidden from 2 of 6 recognisers; the other four still match"),
         (3, ["a", "b", "c"], "Still matched by all 3 recognisers"),
     ],
 )

@@ -18,7 +18,7 @@ from tipim_jax import cli
 from tipim_jax.web.access import HEADER
 from tipim_jax.web.app import STATIC
 from tipim_jax.web.session import Session
-from tipim_jax.web.verdict import finders, hidden, visibility
+from tipim_jax.web.verdict import finders
 
 TOKEN = "a-token-of-sixteen"
 
@@ -103,22 +103,10 @@ def test_nothing_is_left_however_it_ends(served, tmp_path, number, monkeypatch):
 
 
 def test_verdicts_in_words():
-    assert hidden(5, []) == "Hidden from all 5 recognisers"
-    assert hidden(5, ["a"]) == "Hidden from 4 of 5 recognisers; a still matches"
-    assert hidden(5, ["a", "b"]) == "Hidden from 3 of 5 recognisers; a and b still match"
-    assert hidden(6, list("abcd")) == "Hidden from 2 of 6 recognisers; the other four still match"
-    assert hidden(2, ["a", "b"]) == "Still matched by all 2 recognisers"
-    assert (hidden(1, []), hidden(1, ["a"])) == ("Hidden from the recogniser", "Still matched")
     assert finders(5, []) == "None of 5 recognisers finds this person"
     assert finders(5, ["a"]) == "1 of 5 recognisers finds this person: a"
     assert finders(5, ["a", "b", "c"]) == "3 of 5 recognisers find this person: a, b and c"
     assert finders(2, ["a", "b"]) == "All 2 recognisers find this person"
-
-
-def test_a_change_is_seen_better_the_larger_it_and_the_face_are():
-    words = [visibility(36, 90), visibility(33, 90), visibility(33, 200)]
-    assert words == ["hardly", "slightly", "clearly"]
-    assert visibility(float("inf"), 2000) == "hardly"
 
 
 def luminance(colour: str) -> float:

@@ -8,6 +8,7 @@ from tipim_jax.photos.results import FaceResult
 # How visible a change is, on the scale of SSIMULACRA2 (90: no difference seen, 70: high quality, 50: medium),
 # estimated from the PSNR and the width of a face; what it was fitted to is in docs/web.md.
 HARDLY, SLIGHTLY = 75.0, 50.0
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 def hidden_from(face: FaceResult) -> str:
@@ -24,8 +25,9 @@ def hidden(count: int, still: Sequence[str]) -> str:
         return f"Hidden from all {count} recognisers" if count > 1 else "Hidden from the recogniser"
     if len(still) == count:
         return f"Still matched by all {count} recognisers" if count > 1 else "Still matched"
+    named = joined(still) if len(still) < 4 else f"the other {_number(len(still))}"
     verb = "matches" if len(still) == 1 else "match"
-    return f"Hidden from {count - len(still)} of {count} recognisers; {joined(still)} still {verb}"
+    return f"Hidden from {count - len(still)} of {count} recognisers; {named} still {verb}"
 
 
 def visibility(psnr: float, width: float) -> str:
@@ -43,3 +45,7 @@ def joined(names: Sequence[str]) -> str:
     """Names in a sentence: "a, b and c"."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _number(count: int) -> str:
+    return _WORDS[count] if count < len(_WORDS) else str(count)

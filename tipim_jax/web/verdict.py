@@ -1,4 +1,4 @@
-"""What was measured on a face, in words that need no explanation."""
+"""What the page shows of faces, as JSON."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,7 @@ from typing import Any
 
 from tipim_jax.photos.check import FaceSearch, PhotoSearch
 from tipim_jax.photos.results import FaceResult
-
-# How visible a change is, on the scale of SSIMULACRA2 (90: no difference seen, 70: high quality, 50: medium),
-# estimated from the PSNR and the width of a face; what it was fitted to is in docs/web.md.
-HARDLY, SLIGHTLY = 75.0, 50.0
-_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+from tipim_jax.photos.verdict import hidden_from, joined, visibility
 
 
 def describe(face: FaceResult, number: int) -> dict[str, Any]:
@@ -30,7 +26,7 @@ def describe(face: FaceResult, number: int) -> dict[str, Any]:
         "box": box,
         "skipped": "",
         "level": "all" if not still else "none" if len(still) == count else "some",
-        "verdict": hidden(count, still),
+        "verdict": hidden_from(face),
         "visible": visibility(face.psnr, face.box[2]),
         "figures": {
             "psnr": face.psnr if math.isfinite(face.psnr) else None,
@@ -48,30 +44,6 @@ def describe(face: FaceResult, number: int) -> dict[str, Any]:
             ],
         },
     }
-
-
-def hidden(count: int, still: Sequence[str]) -> str:
-    """From how many of `count` recognisers a face is hidden, and which still match it."""
-    if not still:
-        return f"Hidden from all {count} recognisers" if count > 1 else "Hidden from the recogniser"
-    if len(still) == count:
-        return f"Still matched by all {count} recognisers" if count > 1 else "Still matched"
-    named = _joined(still) if len(still) < 4 else f"the other {_number(len(still))}"
-    return (
-        f"Hidden from {count - len(still)} of {count} recognisers; "
-        f"{named} still {'matches' if len(still) == 1 else 'match'}"
-    )
-
-
-def visibility(psnr: float, width: float) -> str:
-    """How visible a change is at 100 %, in one of three words.
-
-    Args:
-      psnr: of the face, before and after, dB.
-      width: of the face, pixels; the same change is seen better the larger the face.
-    """
-    score = 107 + 4.3 * psnr - 27.1 * math.log2(max(1.0, width))
-    return "hardly" if score >= HARDLY else "slightly" if score >= SLIGHTLY else "clearly"
 
 
 def describe_search(search: PhotoSearch, person: str) -> list[dict[str, Any]]:
@@ -114,13 +86,4 @@ def finders(count: int, finding: Sequence[str]) -> str:
     if len(finding) == count:
         return f"All {count} recognisers find this person" if count > 1 else "Found"
     verb = "finds" if len(finding) == 1 else "find"
-    return f"{len(finding)} of {count} recognisers {verb} this person: {_joined(finding)}"
-
-
-def _joined(names: Sequence[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _number(count: int) -> str:
-    return _WORDS[count] if count < len(_WORDS) else str(count)
+    return f"{len(finding)} of {count} recognisers {verb} this person: {joined(finding)}"
