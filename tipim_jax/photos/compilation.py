@@ -28,7 +28,7 @@ from tipim_jax.photos.paste import window
 from tipim_jax.photos.presets import Settings
 
 FACES = "faces"  # the mesh axis that the faces of a batch are spread over
-MAX_BATCH_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results.md)
+MAX_BATCH_ON_CPU = 8  # faces at once beyond which a CPU gains nothing (docs/results/cost.md)
 MAX_BATCH = 64  # the same elsewhere; photos in flight on a host grow with it
 MEMORY_SHARE = 0.8  # of a device's memory that the program may take
 

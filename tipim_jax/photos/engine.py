@@ -26,7 +26,7 @@ from tipim_jax.photos.targets import Targets
 # (dlib's embeddings of any two faces have cosines above 0.7).
 WEIGHTS = {"dlib": 4.0}
 # So many faces, one after the other, cost no more than a full batch of a device: on CPUs a batch of eight
-# takes 4.7 times as long as a face alone (docs/results.md); elsewhere it was not measured.
+# takes 4.7 times as long as a face alone; elsewhere it was not measured.
 MAX_SINGLE_ON_CPU = 4
 MAX_SINGLE = 1
 
