@@ -76,6 +76,12 @@ setup(
         # and `pip install --no-deps face_recognition`, whose own dependency compiles dlib
         "thirdparty": [*MODELS, "dlib-bin>=20", "setuptools<81"],
         "parity": ["torch==2.13.0"],
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.6",
+            "mkdocstrings[python]>=1",
+            "mkdocs-jupyter>=0.26",
+        ],
         "test": [
             *MODELS,
             *PLOTS,

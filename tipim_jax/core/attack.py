@@ -278,8 +278,14 @@ def last(
     """The final state of `run`, for a number of steps that the program need not know; nothing is recorded.
 
     Args:
-      attack, params, keys, state, problem, gamma, mask: as for `run`.
+      attack: as for `run`.
+      params: as for `run`.
+      keys: as for `run`.
+      state: as for `run`.
+      problem: as for `run`.
       num_steps: [] int32, may be traced.
+      gamma: as for `run`.
+      mask: as for `run`.
     """
     step = _stepper(attack, params, keys, problem, gamma, mask, nothing, Witnesses())
     return lax.fori_loop(0, num_steps, lambda number, state: step(state, number)[0], state)

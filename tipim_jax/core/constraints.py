@@ -72,7 +72,9 @@ def in_colours(
 
     Args:
       project: a constraint whose set holds, with a mask, every mask of the same signs and smaller amounts.
-      x, real, epsilon: its arguments.
+      x: its first argument.
+      real: its second one.
+      epsilon: its third one.
       colours: as for `coloured`.
     """
     inside = project(x, real, epsilon)

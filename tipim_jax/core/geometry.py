@@ -30,7 +30,8 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The rotation, uniform scale and shift that best map source onto target (Umeyama, 1991).
 
     Args:
-      source, target: [N,2] points, N ≥ 2, not all the same.
+      source: [N,2] points, N ≥ 2, not all the same.
+      target: [N,2] where they should go.
 
     Returns:
       [2,3] float64.

@@ -18,7 +18,8 @@ def mmd(protected: jax.Array, real: jax.Array, mask: jax.Array | None = None) ->
     """mean K(x,x) + mean K(y,y) − 2 mean K(x,y), K = Σ_σ exp(−d²/(2σ)), d in pixel levels.
 
     Args:
-      protected, real: [N, ...] photos.
+      protected: [N, ...] photos.
+      real: [N, ...] photos to compare them with.
       mask: [N] which of them count; all by default.
 
     Returns:

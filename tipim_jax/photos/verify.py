@@ -205,7 +205,8 @@ def verify(
     True
 
     Args:
-      a, b: the photos.
+      a: a photo.
+      b: the photo that it is compared with.
       find: finds faces; YuNet by default.
       judges: the recognisers asked; all that are here and calibrated by default.
 
