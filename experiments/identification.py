@@ -1,7 +1,8 @@
 """The paper's identification protocol: who is found of protected probes, in one study or another.
 
     python -m experiments.identification --data_dir=LFW --protocol=protocol.json \\
-        --flagfile=experiments/configs/identification/table3_mobilefacenet_casia.flags --workdir=results/identification
+        --flagfile=experiments/configs/identification/table3_mobilefacenet_casia.flags \\
+        --workdir=results/identification
     python -m experiments.identification --study=naturalness --data_dir=LFW --protocol=protocol.json \\
         --flagfile=experiments/configs/identification/table5.flags --workdir=results/naturalness
 
