@@ -1,5 +1,6 @@
 """The page in a real browser, from dropping photos to the downloaded bytes; nothing foreign is asked for."""
 
+import contextlib
 import io
 import re
 import shutil
@@ -12,6 +13,7 @@ import uvicorn
 from PIL import Image
 
 from tests.photos import album as albums
+from tests.web.conftest import engine, load, picture
 from tipim_jax import cli
 from tipim_jax.commands.serve import _listen
 from tipim_jax.photos import programs, verify
@@ -41,28 +43,32 @@ class Running(NamedTuple):
     token: str
 
 
+@contextlib.contextmanager
+def listening(load):
+    """A server that browsers can reach."""
+    listener = _listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    worker, access = Worker(load), Access("127.0.0.1", port)
+    with listener, Session() as session:
+        app = make_app(session, worker, access)
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_level="error"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        worker.start()
+        yield Running(f"http://127.0.0.1:{port}/", access.token)
+        server.should_exit = True
+        thread.join(60)
+        assert worker.stop(60)
+
+
 @pytest.fixture(scope="module")
 def running(cache):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIPIM_CACHE", str(cache))
         patch.setattr(verify, "calibrated", lambda: ["sface", "dlib"])
         programs.keep_in_cache()
-        listener = _listen("127.0.0.1", 0)
-        port = listener.getsockname()[1]
-        worker, access = Worker(tasks.loader(["sface"], steps=2)), Access("127.0.0.1", port)
-        with Session() as session:
-            app = make_app(session, worker, access)
-            server = uvicorn.Server(
-                uvicorn.Config(app, lifespan="off", ws="none", log_level="error")
-            )
-            thread = threading.Thread(target=server.run, args=([listener],))
-            thread.start()
-            worker.start()
-            yield Running(f"http://127.0.0.1:{port}/", access.token)
-            server.should_exit = True
-            thread.join(60)
-            assert worker.stop(60)
-        listener.close()
+        with listening(tasks.loader(["sface"], steps=2)) as served:
+            yield served
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +233,36 @@ def test_who_would_find_them(page, photos):
     assert page.inner_text("#check .verdict").endswith("recognisers finds this person")
     page.set_viewport_size({"width": 400, "height": 800})
     assert_fits(page)
+
+
+def test_a_run_shows_how_far_it_is_waits_for_other_tabs_and_can_be_cancelled(browser):
+    go_on = threading.Event()
+
+    def slow(strength):
+        assert go_on.wait(60)
+        return engine(strength)
+
+    with listening(lambda told: load(told)._replace(engine=slow)) as served:
+        context = browser.new_context()
+        context.set_default_timeout(WAIT)
+        tabs = [context.new_page() for _ in range(2)]
+        photo = {"name": "a.png", "mimeType": "image/png", "buffer": picture()}
+        for tab in tabs:
+            tab.goto(f"{served.home}?token={served.token}")
+            tab.set_input_files("#files-protect", photo)
+            tab.get_by_role("button", name="Protect 1 face").wait_for()
+        for tab in tabs:
+            tab.get_by_role("button", name="Protect 1 face").click()
+            tab.get_by_role("button", name="Cancel").wait_for()
+        tabs[0].get_by_text("0 of 1 face").first.wait_for()
+        assert tabs[0].get_by_text("working", exact=True).is_visible()
+        tabs[1].get_by_text("Waiting for 1 job of other tabs").first.wait_for()
+        tabs[0].get_by_role("button", name="Cancel").click()
+        tabs[0].get_by_text("Cancelled.").first.wait_for()
+        go_on.set()
+        tabs[1].get_by_role("heading", name="1 face done").wait_for()
+        assert tabs[0].get_by_role("button", name="Protect 1 face").is_enabled()
+        context.close()
 
 
 def test_everything_that_can_be_used_has_a_name(page, photos):
