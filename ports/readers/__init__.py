@@ -18,7 +18,7 @@ import numpy as np
 from ports.readers.limits import Allowance, refused
 from tipim_jax.errors import UserError
 
-_EXTRA = {"onnx": "models", "tflite": "readers", "safetensors": "readers"}
+_EXTRA = {"onnx": "models", "tflite": "models", "safetensors": "readers"}
 # extension -> (module, package it needs or None)
 _FORMATS = {
     ".onnx": ("onnx_file", "onnx"),

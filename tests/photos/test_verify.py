@@ -14,6 +14,7 @@ from tests.photos import album as albums
 from tipim_jax.commands.verify import described
 from tipim_jax.core.geometry import ARCFACE_112
 from tipim_jax.core.types import Recogniser, l2_normalise
+from tipim_jax.errors import Notice, UserError
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos import verify
 from tipim_jax.photos.faces import Face
@@ -237,3 +238,18 @@ def test_parameters_go_with_their_verifier():
     del toy, params
     gc.collect()
     assert held() is None
+
+
+def test_a_recogniser_that_cannot_be_loaded_is_left_out_unless_it_is_named(monkeypatch):
+    def load(name):
+        if name == "broken":
+            raise UserError("its file is damaged; fetch it again")
+        return Verifier(name, None, None, 0.5)
+
+    monkeypatch.setattr(verify, "load", load)
+    monkeypatch.setattr(verify, "calibrated", lambda: ["sound", "broken", "other"])
+    with pytest.warns(Notice, match="^broken is not asked: its file is damaged; fetch it again$"):
+        found = verify.verifiers()
+    assert [one.name for one in found] == ["sound", "other"]
+    with pytest.raises(UserError, match="damaged"):
+        verify.verifiers(["sound", "broken"])

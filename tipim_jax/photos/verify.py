@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -14,7 +15,7 @@ import numpy as np
 from ports import zoo
 from tipim_jax.core.ensemble import on_canvas
 from tipim_jax.core.types import Embed, PyTree, Recogniser
-from tipim_jax.errors import UserError
+from tipim_jax.errors import Notice, UserError
 from tipim_jax.photos.faces import SMALLEST, Face, Find, Located, finder, located
 from tipim_jax.photos.files import read_photo
 
@@ -43,13 +44,15 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
     """Loads the recognisers that are here and have been calibrated.
 
     Args:
-      names: these only; all that are available by default.
+      names: these only; all that are available by default, and then one that cannot be loaded after all is a
+        `Notice` and is left out.
 
     Raises:
-      UserError: a named model is not calibrated.
-      ValueError: a named model is unknown or absent.
+      UserError: a named model is unknown, absent, damaged or not calibrated.
     """
-    found = [load(name) for name in (calibrated() if names is None else names)]
+    if names is None:
+        return [verifier for name in calibrated() if (verifier := _loaded(name)) is not None]
+    found = [load(name) for name in names]
     for verifier in found:
         if math.isnan(verifier.threshold):
             raise UserError(
@@ -57,6 +60,14 @@ def verifiers(names: Sequence[str] | None = None) -> list[Verifier]:
                 f"`tipim models calibrate DIR --models={verifier.name}`"
             )
     return found
+
+
+def _loaded(name: str) -> Verifier | None:
+    try:
+        return load(name)
+    except UserError as error:
+        warnings.warn(Notice(f"{name} is not asked: {error}"), stacklevel=3)
+        return None
 
 
 def calibrated() -> list[str]:
