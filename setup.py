@@ -9,6 +9,7 @@ PLOTS = ["matplotlib>=3.9"]
 WEB = ["starlette>=0.48", "uvicorn>=0.35"]
 JUDGES = ["onnxruntime>=1.20", "ai-edge-litert>=2"]
 VISIBILITY = ["scikit-image>=0.25", "ssimulacra2>=0.3"]
+COMPLETION = ["shtab>=1.7"]
 BULK = ["grain>=0.2.15", "array_record>=0.8", "pyarrow>=18", "fsspec>=2024.10"]
 
 setup(
@@ -69,6 +70,7 @@ setup(
         "plots": PLOTS,
         "judges": JUDGES,
         "visibility": VISIBILITY,
+        "completion": COMPLETION,
         "cvvdp": ["cvvdp>=0.5"],  # installs PyTorch
         "web": WEB,
         "tensorboard": ["tensorboardX>=2.6"],
@@ -90,6 +92,7 @@ setup(
             "tensorboardX>=2.6",
             *BULK,
             *WEB,
+            *COMPLETION,
             "httpx2>=2",
             "playwright>=1.50",
             "pytest>=8.3",

@@ -14,7 +14,7 @@ from ports.packages import YUNET, PackagedFile
 
 PAGE = "models.md"
 CALIBRATION = Path(str(zoo.__file__)).with_name("calibration.json")
-INTRODUCTION = """# Recognisers
+INTRODUCTION = """# Model cards
 
 One card for each network that `tipim` knows. A file is read only if its SHA-256 is the one given here.
 What the weights were trained on is not recorded in this project; ask the package that carries them.
@@ -81,7 +81,7 @@ def _packaged(file: PackagedFile) -> list[tuple[str, str]]:
 
 
 def _table(rows: list[tuple[str, str]]) -> list[str]:
-    return ["| | |", "|---|---|", *(f"| {what} | {told} |" for what, told in rows)]
+    return ["| property | value |", "|---|---|", *(f"| {what} | {told} |" for what, told in rows)]
 
 
 def _numbers(values: tuple[float, ...]) -> str:

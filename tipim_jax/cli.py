@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors of users are one line on stderr; what is wrong with the program keeps its traceback.
     """
     try:
-        return _run(_parser().parse_args(arguments))
+        return _run(parser().parse_args(arguments))
     finally:
         close()
 
@@ -79,24 +79,23 @@ class _Parser(argparse.ArgumentParser):
         self.exit(FAILED, f"tipim: {message} (see `{self.prog} --help`)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="tipim", description="Protects the faces in photos from face recognition."
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
+def parser() -> argparse.ArgumentParser:
+    """The parser of every command; shells complete from it (docs/photos.md)."""
+    whole = _Parser(prog="tipim", description="Protects the faces in photos from face recognition.")
+    whole.add_argument("--version", action="store_true", help="print the version and exit")
 
     def bare(options: argparse.Namespace) -> int:
         if options.version:
             show(f"tipim {metadata.version('tipim-jax')}")
         else:
-            parser.print_help()
+            whole.print_help()
         return DONE
 
-    parser.set_defaults(run=bare)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    whole.set_defaults(run=bare)
+    commands = whole.add_subparsers(metavar="COMMAND")
     for command in (protect, serve, verify, check, bulk, models, targets, doctor):
         command.add(commands)
-    return parser
+    return whole
 
 
 if __name__ == "__main__":
