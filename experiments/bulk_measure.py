@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from PIL import Image
 from experiments.launching import entry
 from experiments.reporting import results
 from experiments.speed import machine
-from ports import yunet, zoo
+from ports import zoo
 from tipim_jax.bulk import job, pipeline, sources, storage
 from tipim_jax.bulk.job import BulkOptions, RunOptions
 from tipim_jax.bulk.pipeline import Worker
@@ -37,9 +36,8 @@ from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
 from tipim_jax.core.types import Attack, Embed, Recogniser, l2_normalise
 from tipim_jax.errors import UserError
 from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
-from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.compilation import Dials
-from tipim_jax.photos.faces import Face, Find, align
+from tipim_jax.photos.faces import Face, Find, align, finder
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import photos_below
@@ -250,7 +248,7 @@ def main(_: list[str]) -> None:
     if folder is None:
         raise UserError("--data_dir is needed; or try --quick")
     copy_photos(Path(folder), photos, 3 if quick else _NUM_PHOTOS.value)
-    made = load(surrogates, settings, partial(find_faces.find, yunet.load()))
+    made = load(surrogates, settings, finder())
     table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
     print(results.save(workdir, "throughput", table, machine=results.machine()))
     rate = max(row["attack alone, faces/s"] for row in table)

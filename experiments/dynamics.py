@@ -101,22 +101,26 @@ def overhead(run: Run, bench: ranking.Bench, watch: Watch, repeats: int) -> list
     _, who = runs.subjects_of(run, bench, watch.name)
     size = watch.name.batch or run.batch_size
     canvases = who.faces.canvases[:size]
-    plain = recorder.rig(watch._replace(chosen=(), updates=lambda updates: updates))
+    plain = recorder.load(watch._replace(chosen=(), updates=lambda updates: updates))
     choices = {"default set": recorder.DEFAULT} | {name: (name,) for name in watch.chosen}
-    rigs = {"none": plain} | {k: recorder.rig(watch._replace(chosen=c)) for k, c in choices.items()}
+    recorders = {"none": plain} | {
+        k: recorder.load(watch._replace(chosen=c)) for k, c in choices.items()
+    }
     goals = recorder.witness_targets(who, watch)
     batches = {
         name: recorder.batch(
-            rig, canvases, who.joined(watch.name.surrogates), goals, run.seed, size
+            loaded, canvases, who.joined(watch.name.surrogates), goals, run.seed, size
         )
-        for name, rig in rigs.items()
+        for name, loaded in recorders.items()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in rigs}
+    seconds: dict[str, list[float]] = {name: [] for name in recorders}
     images, written = {}, {}
     for turn in range(repeats + 1):
-        for name, rig in rigs.items():
+        for name, loaded in recorders.items():
             started = time.perf_counter()
-            state, seen = jax.block_until_ready(recorder.go(rig, batches[name], rig.record))
+            state, seen = jax.block_until_ready(
+                recorder.attack_batch(loaded, batches[name], loaded.record)
+            )
             if turn:  # the first compiles
                 seconds[name].append(time.perf_counter() - started)
             images[name], written[name] = np.asarray(state.image), sum(probes.sizes(seen).values())

@@ -174,7 +174,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
         known = [row for row in rows if row["package"] == name and row["said before"] == SAME]
         changed = sum(row["said after"] == DIFFERENT for row in known)
         blind = sum(row["said after"] == NO_FACE for row in known)
-        parts.append(f"{name} {changed} of {len(known)}" + f" ({blind} no face)" * bool(blind))
+        unseen = f" ({blind} no face)" if blind else ""
+        parts.append(f"{name} {changed} of {len(known)}{unseen}")
     return "same person before, different person after: " + ", ".join(parts)
 
 

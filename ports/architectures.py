@@ -137,11 +137,15 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sphere20": _sphere(sphere.Config(), channels="BGR", ignored=(r"fc6\.weight",)),
     "sphere20_cosface": _sphere(sphere.Config(cosface=True)),
     "resnet50_face": _family(
-        *(resnet50_face.ResNetFace, resnet50_face.Config(), resnet50_face.table()),
+        resnet50_face.ResNetFace,
+        resnet50_face.Config(),
+        resnet50_face.table(),
         channels="BGR",
     ),
     "inception_resnet_v1": _family(
-        *(inception_resnet.InceptionResnetV1, inception_resnet.Config(), inception_resnet.TABLE),
+        inception_resnet.InceptionResnetV1,
+        inception_resnet.Config(),
+        inception_resnet.TABLE,
         ignored=(r"logits\..*",),
     ),
     "mobilenet_v1": _mobilenet_v1(2),
@@ -149,7 +153,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2": _mobilenet_v2(2),
     "mobilenet_v2_stride1": _mobilenet_v2(1),
     "shufflenet_v1": _family(
-        *(shufflenet.ShuffleNetV1, shufflenet.ConfigV1(), shufflenet.TABLE_V1), channels="BGR"
+        shufflenet.ShuffleNetV1, shufflenet.ConfigV1(), shufflenet.TABLE_V1, channels="BGR"
     ),
     "shufflenet_v2": _shufflenet_v2(2),
     "shufflenet_v2_stride1": _shufflenet_v2(1),
@@ -162,18 +166,27 @@ ARCHITECTURES: dict[str, Architecture] = {
     "edgeface_base": _edgeface(edgeface.BASE),
     "sface": Architecture(sface.SFace, sface.TABLE, (112, 112), 128, ignored=sface.IGNORED),
     "dlib_resnet29": Architecture(
-        *(dlib_resnet.DlibResNet, dlib_resnet.TABLE, (150, 150), 128),
+        dlib_resnet.DlibResNet,
+        dlib_resnet.TABLE,
+        (150, 150),
+        128,
         mean=(122.782, 117.001, 104.298),
         scale=1 / 256,
     ),
     "frfeat": Architecture(
-        *(frfeat.frfeat, frfeat.TABLE, (112, 112), 512),
+        frfeat.frfeat,
+        frfeat.TABLE,
+        (112, 112),
+        512,
         mean=(127.0, 127.0, 127.0),
         ignored=frfeat.IGNORED,
     ),
     "expo": Architecture(expo.Expo, expo.TABLE, (112, 112), 192, ignored=expo.IGNORED),
     "faceres": Architecture(
-        *(faceres.FaceRes, faceres.TABLE, (224, 224), 1024),
+        faceres.FaceRes,
+        faceres.TABLE,
+        (224, 224),
+        1024,
         mean=(91.4953, 103.8827, 131.0912),
         scale=1.0,
         channels="BGR",

@@ -10,12 +10,8 @@ from flax import nnx
 
 from ports.convert import Layout, Rule
 from ports.layers import Affine, Conv, DepthwiseConv, Normed
+from ports.mobilenet import BLOCKS_V1
 
-# (features, stride) of the depthwise separable blocks 1 to 13
-BLOCKS = (
-    *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
-    *((512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1)),
-)
 SAME_STRIDED = ((0, 1), (0, 1))  # 3×3 with stride 2 on an even size
 
 
@@ -42,7 +38,7 @@ class FaceRes(nnx.Module):
     def __init__(self, *, rngs: nnx.Rngs):
         self.stem = Conv(3, 32, 3, stride=2, padding=SAME_STRIDED, bias=True, rngs=rngs)
         blocks, inputs = [], 32
-        for outputs, stride in BLOCKS:
+        for outputs, stride in BLOCKS_V1:
             blocks.append(Separable(inputs, outputs, stride, rngs=rngs))
             inputs = outputs
         self.blocks = nnx.List(blocks)
@@ -71,7 +67,7 @@ def _block(n: int) -> tuple[Rule, ...]:
 TABLE = (
     Rule("conv1/convolution/merged_input", "stem.kernel"),
     Rule("conv1_bn/batchnorm_1/sub", "stem.bias"),
-    *(rule for n in range(1, len(BLOCKS) + 1) for rule in _block(n)),
+    *(rule for n in range(1, len(BLOCKS_V1) + 1) for rule in _block(n)),
 )
 IGNORED = (
     "(age_pred|gender_pred|feats)/(kernel|bias)",

@@ -13,14 +13,18 @@ from flax import nnx
 from ports.convert import CONV, DEPTHWISE, LINEAR, Layout, Rule, batch_norm
 from ports.layers import Conv, DepthwiseConv, Linear, Normed
 
+# (features, stride) of the 13 separable blocks of Howard et al. (2017)
+BLOCKS_V1 = (
+    ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2))
+    + 5 * ((512, 1),)
+    + ((1024, 2), (1024, 1))
+)
+
 
 class ConfigV1(NamedTuple):
     stem_stride: int = 2
     # (features, stride) of the separable blocks
-    blocks: tuple[tuple[int, int], ...] = (
-        *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
-        *((512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1)),
-    )
+    blocks: tuple[tuple[int, int], ...] = BLOCKS_V1
     size: tuple[int, int] = (112, 112)
     features: int = 512  # embedding size
 
@@ -29,8 +33,13 @@ class ConfigV2(NamedTuple):
     stem_stride: int = 2
     # (expansion, features, repeats, first stride) of the inverted residuals
     stages: tuple[tuple[int, int, int, int], ...] = (
-        *((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2)),
-        *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
     )
     last: int = 1280
     size: tuple[int, int] = (112, 112)

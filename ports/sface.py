@@ -9,12 +9,8 @@ from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, PER_CHANNEL, Layout, Rule, flattened_linear
 from ports.layers import BatchNorm, Conv, DepthwiseConv, Linear, Normed, PReLU
+from ports.mobilenet import BLOCKS_V1
 
-# (features, stride) of the depthwise separable blocks conv_2 to conv_14
-BLOCKS = (
-    *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
-    *((512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1)),
-)
 CONV_EPSILON, HEAD_EPSILON = 1e-3, 2e-5
 
 
@@ -40,7 +36,7 @@ class SFace(nnx.Module):
         self.stem = Normed(Conv(3, 32, 3, padding=1, rngs=rngs), epsilon=CONV_EPSILON)
         self.stem_prelu = PReLU(32)
         blocks, inputs = [], 32
-        for outputs, stride in BLOCKS:
+        for outputs, stride in BLOCKS_V1:
             blocks.append(Separable(inputs, outputs, stride, rngs=rngs))
             inputs = outputs
         self.blocks = nnx.List(blocks)
@@ -72,7 +68,7 @@ TABLE = (
     *_conv("conv_1", "stem", CONV),
     *(
         rule
-        for n in range(len(BLOCKS))
+        for n in range(len(BLOCKS_V1))
         for rule in (
             *_conv(f"conv_{n + 2}_dw", f"blocks.{n}.depthwise", DEPTHWISE),
             *_conv(f"conv_{n + 2}", f"blocks.{n}.pointwise", CONV),

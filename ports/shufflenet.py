@@ -186,8 +186,10 @@ TABLE_V1 = (
     Rule("conv1.bias", "conv1.bias"),
     *_grouped("compress"),
     *_biased(
-        *(f"{_UNIT_V1}.depthwise_conv3x3", f"{_UNIT_V1}.bn_after_depthwise"),
-        *(f"{_PATH_V1}.depthwise", DEPTHWISE),
+        f"{_UNIT_V1}.depthwise_conv3x3",
+        f"{_UNIT_V1}.bn_after_depthwise",
+        f"{_PATH_V1}.depthwise",
+        DEPTHWISE,
     ),
     *_grouped("expand"),
     Rule("linear7.weight", "linear7.kernel", DEPTHWISE),

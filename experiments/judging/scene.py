@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data import dataset
-from experiments.judging import judges as judging
-from experiments.judging.judges import Judge, Threshold
+from experiments.judging.judges import Judge, Threshold, threshold
 from experiments.judging.protection import Known
 from experiments.judging.sightings import Find, Sighting, detector, embeddings, sightings
 from tipim_jax.errors import UserError
@@ -135,7 +134,7 @@ def scene(
     thresholds, known, before = {}, {}, {}
     for judge in judges:
         all_pairs = embeddings(judge, people.seen, cache)
-        thresholds[judge.name] = judging.threshold(all_pairs, people.identities)
+        thresholds[judge.name] = threshold(all_pairs, people.identities)
         known[judge.name] = Known(
             thresholds[judge.name].cosine,
             embeddings(judge, gallery.seen, cache),

@@ -127,7 +127,8 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         useless = [option for option in options if option.partition("=")[0] not in taken]
         if useless or best:
             only = "virtual and settings" if preset else "epsilon"
-            raise UserError(f"{text}: {method} takes no {[*useless, BEST][0]}, only {only}")
+            refused = useless[0] if useless else BEST
+            raise UserError(f"{text}: {method} takes no {refused}, only {only}")
         if preset:
             check(preset._replace(**changes))
     elif best and methods.settled(method, setting).search != "fixed":

@@ -27,10 +27,14 @@ class _Bottleneck(nn.Module):
         wide = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
         self.conv = nn.Sequential(
-            *(nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.PReLU(wide)),
+            nn.Conv2d(inputs, wide, 1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.PReLU(wide),
             nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
-            *(nn.BatchNorm2d(wide), nn.PReLU(wide)),
-            *(nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs)),
+            nn.BatchNorm2d(wide),
+            nn.PReLU(wide),
+            nn.Conv2d(wide, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
         )
 
     def forward(self, x):
@@ -129,14 +133,21 @@ def _conv_bn(inputs, outputs, size, stride=1, *, groups=1, activation=None):
     return (conv, nn.BatchNorm2d(outputs), *([] if activation is None else [activation()]))
 
 
+# (features, stride) of the separable blocks
+_MOBILENET_V1 = (
+    ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2))
+    + 5 * ((512, 1),)
+    + ((1024, 2), (1024, 1))
+)
+
+
 class _MobileNetV1(nn.Module):
     """Table 1 of Howard et al. (2017) with RobFR's head."""
 
     def __init__(self, stem_stride: int):
         super().__init__()
         layers, inputs = [nn.Sequential(*_conv_bn(3, 32, 3, stem_stride, activation=nn.ReLU))], 32
-        for outputs, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
-                                *((512, 1),) * 5, (1024, 2), (1024, 1)):  # fmt: skip
+        for outputs, stride in _MOBILENET_V1:
             depthwise = _conv_bn(inputs, inputs, 3, stride, groups=inputs, activation=nn.ReLU)
             pointwise = _conv_bn(inputs, outputs, 1, activation=nn.ReLU)
             layers.append(nn.Sequential(*depthwise, *pointwise))
@@ -313,9 +324,7 @@ class _SFace(nn.Module):
         super().__init__()
         inputs, self.trunk = 32, nn.Sequential()
         self._add("conv_1", 3, 32, 3, 1, 1)
-        for n, (outputs, stride) in enumerate(
-            ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
-             *((512, 1),) * 5, (1024, 2), (1024, 1)), start=2):  # fmt: skip
+        for n, (outputs, stride) in enumerate(_MOBILENET_V1, start=2):
             self._add(f"conv_{n}_dw", inputs, inputs, 3, stride, inputs)
             self._add(f"conv_{n}", inputs, outputs, 1, 1, 1)
             inputs = outputs

@@ -28,7 +28,7 @@ _LAST = "last target"  # the entry of a cell; no quantity of a probe
 Updates = Callable[[optax.GradientTransformation], optax.GradientTransformation]
 
 
-class Lens(NamedTuple):
+class ProbedAttack(NamedTuple):
     """What probes are made for: the attack's embedding and loss, the witnesses, the stride of those that
     make passes."""
 
@@ -38,19 +38,17 @@ class Lens(NamedTuple):
     stride: int
 
 
-PROBES: dict[str, Callable[[Lens], Probe]] = {
-    "identity": lambda lens: probes.identity(),
-    "movement": lambda lens: probes.movement(),
-    "frequency": lambda lens: probes.every(probes.frequency(), lens.stride),
-    "face_regions": lambda lens: probes.every(probes.face_regions(), lens.stride),
-    "similarity": lambda lens: probes.every(probes.similarity(lens.witnesses), lens.stride),
-    "agreement": lambda lens: probes.every(probes.agreement(lens.witnesses), lens.stride),
-    "gram": lambda lens: probes.every(probes.gram(lens.embed, lens.objective), lens.stride),
-    "smoothness": lambda lens: probes.every(
-        probes.smoothness(lens.embed, lens.objective), lens.stride
-    ),
-    "hessian": lambda lens: probes.every(probes.hessian(lens.embed, lens.objective), lens.stride),
-    "jacobian": lambda lens: probes.every(probes.jacobian(lens.embed), lens.stride),
+PROBES: dict[str, Callable[[ProbedAttack], Probe]] = {
+    "identity": lambda of: probes.identity(),
+    "movement": lambda of: probes.movement(),
+    "frequency": lambda of: probes.every(probes.frequency(), of.stride),
+    "face_regions": lambda of: probes.every(probes.face_regions(), of.stride),
+    "similarity": lambda of: probes.every(probes.similarity(of.witnesses), of.stride),
+    "agreement": lambda of: probes.every(probes.agreement(of.witnesses), of.stride),
+    "gram": lambda of: probes.every(probes.gram(of.embed, of.objective), of.stride),
+    "smoothness": lambda of: probes.every(probes.smoothness(of.embed, of.objective), of.stride),
+    "hessian": lambda of: probes.every(probes.hessian(of.embed, of.objective), of.stride),
+    "jacobian": lambda of: probes.every(probes.jacobian(of.embed), of.stride),
 }
 DEFAULT = ("identity", "movement")
 
@@ -75,7 +73,7 @@ class Watch(NamedTuple):
     rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
 
 
-class Rig(NamedTuple):
+class Recorder(NamedTuple):
     """Everything loaded and composed for a `Watch`; compiled programs belong to it."""
 
     method: methods.Method
@@ -101,7 +99,7 @@ def combined(surrogates: tuple[str, ...]) -> ensemble.Ensemble:
     return ensemble.combine([zoo.load(name) for name in surrogates], weights)
 
 
-def rig(watch: Watch) -> Rig:
+def load(watch: Watch) -> Recorder:
     """Loads the recognisers and composes attack and probes.
 
     Raises:
@@ -114,13 +112,17 @@ def rig(watch: Watch) -> Rig:
     surrogates = combined(watch.name.surrogates)
     pairs = [on_canvas(name) for name in watch.witnesses]
     embeds, params = tuple(f for f, _ in pairs), tuple(p for _, p in pairs)
-    lens = Lens(surrogates.embed, Objective(setting.attract, setting.repel), embeds, watch.stride)
-    chosen = {name: PROBES[name](lens) for name in watch.chosen}
+    probed = ProbedAttack(
+        surrogates.embed, Objective(setting.attract, setting.repel), embeds, watch.stride
+    )
+    chosen = {name: PROBES[name](probed) for name in watch.chosen}
     method = methods.compose(
         watch.name.method, surrogates.embed, watch.name.setting, around=watch.updates
     )
     rounded = jax.jit(jax.vmap(watch.rounded or method.rounded))
-    return Rig(method, surrogates, chosen, probes.record(chosen.values()), rounded, embeds, params)
+    return Recorder(
+        method, surrogates, chosen, probes.record(chosen.values()), rounded, embeds, params
+    )
 
 
 class Batch(NamedTuple):
@@ -142,7 +144,7 @@ class Batch(NamedTuple):
 
 
 def batch(
-    made: Rig,
+    recorder: Recorder,
     canvases: np.ndarray,
     targets: np.ndarray,
     witness_targets: Sequence[np.ndarray],
@@ -152,7 +154,7 @@ def batch(
     """A padded batch of canvases [n,160,160,3]; a single-target method gets the target nearest to each.
 
     Args:
-      made: the rig.
+      recorder: of the attack.
       canvases: uint8, n ≤ size.
       targets: [T,D] as joined for the ensemble.
       witness_targets: K × [T,D_k].
@@ -161,11 +163,11 @@ def batch(
     """
     padded, mask = batching.pad(canvases, size)
     images = jnp.asarray(padded, jnp.float32)
-    epsilon = jnp.asarray(made.method.epsilon, jnp.float32)
-    problem = attack.prepare(*made.ensemble, images, jnp.asarray(targets), epsilon)
+    epsilon = jnp.asarray(recorder.method.epsilon, jnp.float32)
+    problem = attack.prepare(*recorder.ensemble, images, jnp.asarray(targets), epsilon)
     goals = [jnp.broadcast_to(jnp.asarray(t), (size, *t.shape)) for t in witness_targets]
     nearest = None
-    if made.method.single:
+    if recorder.method.single:
         nearest = jnp.argmax(jnp.einsum("bd,btd->bt", problem.embedding, problem.targets), axis=1)
 
         def pick(rows: jax.Array) -> jax.Array:
@@ -173,25 +175,25 @@ def batch(
 
         problem = problem._replace(targets=pick(problem.targets))
         goals = [pick(rows) for rows in goals]
-    sources = _sources(made.embeds, made.params, images)
+    sources = _sources(recorder.embeds, recorder.params, images)
     keys = methods.keys(padded, seed)
-    witnesses = Witnesses(made.params, sources, tuple(goals))
+    witnesses = Witnesses(recorder.params, sources, tuple(goals))
     return Batch(problem, keys, jnp.asarray(mask), witnesses, nearest)
 
 
 _sources = jax.jit(probes.witness_sources, static_argnums=0)
 
 
-def go(made: Rig, ready: Batch, record: attack.Record) -> tuple[Any, Any]:
+def attack_batch(recorder: Recorder, ready: Batch, record: attack.Record) -> tuple[Any, Any]:
     """`attack.run` of a batch from the start."""
     return attack.run(
-        made.method.attack,
-        made.ensemble.params,
+        recorder.method.attack,
+        recorder.ensemble.params,
         ready.keys,
-        attack.initial_state(made.method.attack, ready.problem),
+        attack.initial_state(recorder.method.attack, ready.problem),
         ready.problem,
-        num_steps=made.method.steps,
-        gamma=made.method.gamma,
+        num_steps=recorder.method.steps,
+        gamma=recorder.method.gamma,
         mask=ready.mask,
         record=record,
         witnesses=ready.witnesses,
@@ -244,24 +246,24 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
     """
     indices, who = runs.subjects_of(run, bench, watch.name)
     goals, size = witness_targets(who, watch), watch.name.batch or run.batch_size
-    made = cache(lambda: rig(watch))
+    loaded = cache(lambda: load(watch))
 
     def make(part: np.ndarray) -> dict[str, np.ndarray]:
-        r = made()
+        recorder = loaded()
         canvases = who.faces.canvases[part]
         ready = batch(
-            r,
+            recorder,
             canvases,
             who.joined(watch.name.surrogates),
             goals,
             run.seed,
             size,
         )
-        state, seen = go(r, ready, r.record)
-        kept = probes.thinned(r.chosen.values(), seen)
+        state, seen = attack_batch(recorder, ready, recorder.record)
+        kept = probes.thinned(recorder.chosen.values(), seen)
         if "target" in kept:
             kept["target"] = np.asarray(ready.chosen(kept["target"]))
-        rounded = r.rounded(state.image, ready.problem.image, ready.problem.epsilon)
+        rounded = recorder.rounded(state.image, ready.problem.image, ready.problem.epsilon)
         return {
             "canvases": np.asarray(rounded)[: len(part)],
             _LAST: np.asarray(ready.chosen(state.target))[: len(part)],
@@ -295,8 +297,8 @@ def _described(watch: Watch) -> tuple[dict[str, tuple[str, ...]], dict[str, np.n
         raise AssertionError("only described")
 
     objective = Objective()
-    lens = Lens(nowhere, objective, (nowhere,) * len(watch.witnesses), watch.stride)
-    chosen = [PROBES[name](lens) for name in watch.chosen]
+    probed = ProbedAttack(nowhere, objective, (nowhere,) * len(watch.witnesses), watch.stride)
+    chosen = [PROBES[name](probed) for name in watch.chosen]
     named = {k: ("image", "step", *v[2:]) for k, v in probes.axes(chosen).items()}
     setting = methods.settled(watch.name.method, watch.name.setting)
     return named, probes.steps(chosen, setting.steps)

@@ -110,7 +110,9 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def cell(value: Any) -> str:
     """A value as tables show it."""
-    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -187,7 +187,11 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
         usual = ARCHITECTURES[architecture]
         embeds.append(
             tip_im.on_canvas(
-                *(reference.module, recogniser, usual.mean, usual.scale, usual.channels == "BGR")
+                reference.module,
+                recogniser,
+                usual.mean,
+                usual.scale,
+                usual.channels == "BGR",
             )
         )
     images = torch.from_numpy(given.images.transpose(0, 3, 1, 2).copy())
@@ -198,7 +202,9 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
         together = 1 if structure == "released" else len(images)
         made = [
             getattr(tip_im, structure)(
-                *(tip_im.joined(embeds, used.weights), part, targets),
+                tip_im.joined(embeds, used.weights),
+                part,
+                targets,
                 epsilon=SETTING.epsilon,
                 alpha=SETTING.alpha,
                 steps=steps,

@@ -49,7 +49,11 @@ def check(used: Model, devices: int, steps: int = 3) -> list[dict[str, Any]]:
     def protect(params: PyTree, keys: jax.Array, problem: Problem, gamma: float) -> jax.Array:
         state: AttackState = attack.initial_state(method, problem)
         end, _ = attack.run(
-            *(method, params, keys, state, problem),
+            method,
+            params,
+            keys,
+            state,
+            problem,
             num_steps=steps,
             gamma=gamma,
             record=attack.nothing,

@@ -184,9 +184,9 @@ def test_the_second_direction_is_orthogonal_and_as_long():
 
 
 def test_every_probe_has_a_name_and_its_quantities_one_home():
-    lens = recorder.Lens(lambda p, x: x, recorder.Objective(), (), 5)
+    probed = recorder.ProbedAttack(lambda p, x: x, recorder.Objective(), (), 5)
     assert set(recorder.DEFAULT) <= set(recorder.PROBES)
-    chosen = [make(lens) for make in recorder.PROBES.values()]
+    chosen = [make(probed) for make in recorder.PROBES.values()]
     assert len(probes.axes(chosen)) == sum(len(probe.axes) for probe in chosen)
     assert all(chosen[i].stride == 1 for i in (0, 1))
     assert all(probe.stride == 5 for probe in chosen[2:])
