@@ -67,13 +67,13 @@ def load_models(
     Raises:
       UserError: as `engine.build` and `verify.verifiers`.
     """
-    if problem := warning(goals):
-        warnings.warn(Notice(problem), stacklevel=2)
     with ThreadPoolExecutor(1) as pool:
         build = partial(engine.build, photos=photos, told=told)
         building = pool.submit(build, surrogates, goals, settings)
         asked = verify.verifiers(judges)
         made = building.result()
+    if problem := warning(goals):
+        warnings.warn(Notice(problem), stacklevel=2)
     return Models(find or finder(), made, asked, goals if own else None)
 
 
