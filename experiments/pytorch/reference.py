@@ -27,7 +27,7 @@ class Reference(NamedTuple):
         state = {
             name: torch.zeros((), dtype=torch.int64)
             if name.endswith("num_batches_tracked")
-            else torch.from_numpy(tensors[self.released(name)])
+            else torch.from_numpy(tensors[self.released(name)].copy())  # what was read is frozen
             for name in self.module.state_dict()
         }
         self.module.load_state_dict(state, assign=True)
