@@ -351,5 +351,5 @@ def test_an_absent_optional_package_names_the_pip_command(tmp_path, monkeypatch)
     path = tmp_path / "m.tflite"
     path.write_bytes(bytes(4) + b"TFL3")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r'pip install "tipim-jax\[readers\]"'):
+    with pytest.raises(UserError, match=r'pip install "tipim-jax\[models\]"'):
         read(path)
