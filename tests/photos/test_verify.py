@@ -202,7 +202,9 @@ def test_a_recogniser_without_a_threshold_cannot_judge(prepared, monkeypatch):
     monkeypatch.setattr(
         verify, "load", lambda name: prepared[1][2](name)._replace(threshold=np.nan)
     )
-    with pytest.raises(ValueError, match=r"sface has no threshold yet; measure it with `tipim models cal"):
+    with pytest.raises(
+        ValueError, match=r"sface has no threshold yet; measure it with `tipim models cal"
+    ):
         verify.verifiers(["sface"])
 
 
