@@ -158,3 +158,27 @@ def test_a_file_has_the_suffix_of_its_format_and_is_not_replaced(protector, tmp_
 def test_options_that_make_no_sense(options, words):
     with pytest.raises(tipim_jax.UserError, match=words):
         Protector(**(QUICK | options))
+
+
+def test_pictures_of_every_kind_are_compared():
+    path = demo_photos()[0]
+    kinds = [path, Image.open(path), np.asarray(Image.open(path).convert("RGB"))]
+    for picture in kinds:
+        assert tipim_jax.verify(picture, path).same
+        (found,) = tipim_jax.check([picture], path.parent)
+        assert found.faces
+        assert not found.error
+    for wrong in (7, np.zeros((4, 4), np.float32)):
+        with pytest.raises(tipim_jax.UserError, match="photo"):
+            tipim_jax.verify(wrong, path)
+
+
+def test_faces_that_are_left_alone_do_not_count(protector):
+    photo = np.asarray(Image.open(demo_photos()[0]).convert("RGB"))
+    twice = np.concatenate([photo, photo], axis=1)
+    done = protector(twice, choose=lambda faces: [0])
+    assert [face.skipped for face in done.faces] == ["", "not chosen"]
+    assert done.faces[1].mask is None
+    assert done.protected == done.faces[0].protected
+    assert repr(done).endswith("of 1 faces protected>")
+    assert not protector(photo, choose=lambda faces: []).protected

@@ -1,6 +1,6 @@
 """Protecting photos from Python: `protect`, `Protector`, and what they give back.
 
-`tipim protect` does its work through a `Protector` as well.
+The work is that of `tipim protect`: the same networks (`protect.load_models`) and the same stream.
 """
 
 import io
@@ -75,13 +75,20 @@ class Protected:
     def __repr__(self) -> str:
         if self.error is not None:
             return f"<Protected {self.name}: {self.error}>"
-        hidden = sum(face.protected for face in self.faces)
-        return f"<Protected {self.name}: {hidden} of {len(self.faces)} faces protected>"
+        hidden = sum(face.protected for face in self._masked)
+        return f"<Protected {self.name}: {hidden} of {len(self._masked)} faces protected>"
 
     @property
     def protected(self) -> bool:
-        """Whether there is a face, and no recogniser that was asked knows any of them any more."""
-        return bool(self.faces) and all(face.protected for face in self.faces)
+        """Whether a face got a mask, and no recogniser that was asked knows any such face any more.
+
+        Faces that were left alone, too small for recognisers or not chosen, do not count.
+        """
+        return bool(self._masked) and all(face.protected for face in self._masked)
+
+    @property
+    def _masked(self) -> list[ProtectedFace]:
+        return [face for face in self.faces if not face.skipped]
 
     @property
     def pixels(self) -> np.ndarray:

@@ -59,7 +59,7 @@ def prepared(cache):
     programs, loaded = {}, {}
     build, load, load_detector = engine.build, verify.load, yunet.load
 
-    def built(surrogates, goals, settings, photos=None, told=lambda _: None):
+    def built(surrogates, goals, settings, devices=None, *, photos=None, **_):
         s = settings
         key = (*surrogates, len(goals.names), s.gamma, s.batch_size)
         weights = [engine.WEIGHTS.get(name, 1.0) for name in surrogates]

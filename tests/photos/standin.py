@@ -55,7 +55,7 @@ def judge(name: str, threshold: float) -> Verifier:
     return Verifier(name, embed, None, threshold)
 
 
-def build(surrogates, goals, settings, photos=None, told=lambda _: None):
+def build(surrogates, goals, settings, devices=None, **_):
     program = SimpleNamespace(faces=BATCH)
     return SimpleNamespace(
         settings=settings,

@@ -280,6 +280,23 @@ def test_faults_of_the_program_are_told_and_the_next_job_goes_on(capsys):
     assert "TypeError: a shape" in capsys.readouterr().err
 
 
+def test_a_fault_on_one_photo_is_that_photos_alone(tab, monkeypatch, capsys):
+    bad, good = tab.add("bad.png", picture(2)), tab.add("good.png", picture(3))
+    read = tasks.read
+
+    def failing(shot):
+        if shot.name == "bad.png":
+            raise TypeError("a shape")
+        return read(shot)
+
+    monkeypatch.setattr(tasks, "read", failing)
+    tab.run({bad["id"]: [1], good["id"]: [1]})
+    results = tab.settled()["results"]
+    assert results[bad["id"]]["error"].startswith("the program failed (TypeError: a shape)")
+    assert results[good["id"]]["error"] == ""
+    assert "TypeError: a shape" in capsys.readouterr().err
+
+
 def test_models_that_cannot_be_loaded_are_told():
     def refuse(told):
         raise PhotoError("no calibrated recogniser is here to ask")

@@ -16,7 +16,7 @@ from tipim_jax.bulk.shards import Assignment
 from tipim_jax.bulk.sources import Source
 from tipim_jax.bulk.storage import Folder
 from tipim_jax.errors import UserError
-from tipim_jax.photos import compilation, engine, targets, verify
+from tipim_jax.photos import compilation, protect, targets
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import format_named
@@ -239,14 +239,15 @@ def load_models(options: BulkOptions, *, shard_params: bool = False) -> Models:
     """
     # Detection is host work: the accelerators have better things to do.
     detector = jax.device_put(yunet.load(), jax.local_devices(backend="cpu")[0])
-    made = engine.build(
+    return protect.load_models(
         options.surrogates,
         _load_targets(options),
         options.settings,
-        jax.local_devices(),
+        judges=options.judges,
+        find=partial(find_faces.find, detector),
+        devices=jax.local_devices(),
         shard_params=shard_params,
     )
-    return Models(partial(find_faces.find, detector), made, verify.verifiers(options.judges))
 
 
 def make_results(options: BulkOptions, models: Models, assignment: Assignment) -> Results:

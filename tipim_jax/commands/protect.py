@@ -335,10 +335,9 @@ def _made_with(
         for name in surrogates:
             if name in goals.embeddings:
                 digest.update(np.ascontiguousarray(goals.embeddings[name]).tobytes())
-    given = ("goal", "epsilon", "steps", "gamma", "seed", "batch_size", "precision")
     return {
         "strength": options.strength,
-        **{name: getattr(settings, name) for name in given},
+        **{name: getattr(settings, name) for name in shared.GIVEN},
         "surrogates": {
             name: hashlib.sha256(zoo.fingerprint(name).encode()).hexdigest() for name in surrogates
         },

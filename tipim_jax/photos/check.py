@@ -1,5 +1,6 @@
 """Who is found in a gallery: the people that recognisers take the faces of a photo for, before and after."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from tipim_jax.photos.faces import (
     same_place,
 )
 from tipim_jax.photos.gallery import Gallery, read_gallery, similarity
-from tipim_jax.photos.verify import Image, Verifier, closeness, pixels, ready
+from tipim_jax.photos.memory import Picture, name_of, photo_of
+from tipim_jax.photos.verify import Verifier, closeness, ready
 
 DEPTH = 5  # the candidates that a search shows
 _DISTORTION = 0.02  # of the sides' ratio, beyond which a photo was not made of an original
@@ -108,10 +110,10 @@ class PhotoSearch(NamedTuple):
 
 
 def check(
-    images: Sequence[Image],
+    images: Sequence[Picture],
     gallery: str | Path | Gallery,
     *,
-    originals: Sequence[Image | None] | None = None,
+    originals: Sequence[Picture | None] | None = None,
     find: Find | None = None,
     judges: Sequence[Verifier] | None = None,
 ) -> tuple[PhotoSearch, ...]:
@@ -145,7 +147,11 @@ def check(
 
 
 def look_up(
-    image: Image, original: Image | None, gallery: Gallery, find: Find, judges: Sequence[Verifier]
+    image: Picture,
+    original: Picture | None,
+    gallery: Gallery,
+    find: Find,
+    judges: Sequence[Verifier],
 ) -> PhotoSearch:
     """Looks up every face of a photo in a gallery, before and after if there is an original.
 
@@ -162,13 +168,13 @@ def look_up(
     Returns:
       The result; what is wrong with the photo or its original is the `error`.
     """
-    name = "photo" if isinstance(image, np.ndarray) else str(image)
+    name = name_of(image)
     try:
-        shown = pixels(image)
+        shown = photo_of(image).pixels
         if original is None:
             subjects = _by_itself(find, shown)
         else:
-            subjects = _with_original(find, shown, pixels(original), name)
+            subjects = _with_original(find, shown, photo_of(original).pixels, name)
     except UserError as error:
         return PhotoSearch(name, error=str(error))
     large = [one for one in subjects if not one.seen.face.small]
@@ -176,7 +182,7 @@ def look_up(
     notes = [f"{one}: left out, smaller than {SMALLEST} pixels" for one in small]
     if not subjects:
         notes.append("no face was found")
-    path = None if isinstance(image, np.ndarray) else Path(image).resolve()
+    path = Path(image).resolve() if isinstance(image, str | os.PathLike) else None
     left_out = np.array([path == known for known in gallery.paths])
     if left_out.any():
         notes.append("it is in the gallery itself, and is not compared with itself")

@@ -1,7 +1,6 @@
 """Photos that programs hold in memory: NumPy arrays and Pillow images."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -37,9 +36,9 @@ def photo_of(picture: Picture) -> Photo:
     )
 
 
-def name_of(picture: Picture) -> str:
-    """What messages call a picture: its path, or "photo"."""
-    return str(Path(picture)) if isinstance(picture, str | os.PathLike) else "photo"
+def name_of(picture: Picture, otherwise: str = "photo") -> str:
+    """What messages call a picture: its path if it is a file."""
+    return str(picture) if isinstance(picture, str | os.PathLike) else otherwise
 
 
 def _of_array(pixels: np.ndarray) -> Photo:

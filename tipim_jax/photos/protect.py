@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
+import jax
+
 from tipim_jax.errors import Notice
 from tipim_jax.photos import engine, verify
 from tipim_jax.photos.compilation import Program
@@ -53,12 +55,14 @@ def load_models(
     judges: Sequence[str] | None = None,
     find: Find | None = None,
     photos: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    shard_params: bool = False,
     told: Callable[[str], None] = lambda _: None,
 ) -> Models:
     """Loads the networks, judges beside surrogates, and compiles the attack. Targets alike are a `Notice`.
 
     Args:
-      surrogates, settings, photos, told: as for `engine.build`.
+      surrogates, settings, photos, devices, shard_params, told: as for `engine.build`.
       goals: the targets.
       own: whether they are the user's.
       judges: names of the recognisers that judge; all that are here by default.
@@ -68,8 +72,8 @@ def load_models(
       UserError: as `engine.build` and `verify.verifiers`.
     """
     with ThreadPoolExecutor(1) as pool:
-        build = partial(engine.build, photos=photos, told=told)
-        building = pool.submit(build, surrogates, goals, settings)
+        build = partial(engine.build, photos=photos, shard_params=shard_params, told=told)
+        building = pool.submit(build, surrogates, goals, settings, devices)
         asked = verify.verifiers(judges)
         made = building.result()
     if problem := warning(goals):

@@ -10,16 +10,23 @@ from tipim_jax.photos.results import PhotoResult, RunResult, summarise
 from tipim_jax.photos.verdict import hidden_from, visibility
 
 NO_PHOTO = f"no photo ({known()})"
+_COLUMNS = (
+    "photo",
+    "face",
+    "recogniser",
+    "before",
+    "after",
+    "threshold",
+    "protected",
+    "PSNR",
+    "SSIM",
+    "change",
+)
 
 
 def figures_table(run: RunResult) -> str:
     """The table of figures: one line per face and recogniser, and what the columns are."""
-    rows = [
-        (
-            *("photo", "face", "recogniser", "before", "after", "threshold", "protected"),
-            *("PSNR", "SSIM", "change"),
-        )
-    ]
+    rows: list[tuple[str, ...]] = [_COLUMNS]
     for photo, name in zip(run.photos, names(run.photos), strict=True):
         for number, face in enumerate(photo.faces, 1):
             for i, (recogniser, match) in enumerate(face.matches.items()):

@@ -1,7 +1,6 @@
 """What recognisers say of faces: their embeddings, and whether two photos show the same person."""
 
 import math
-import os
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,7 @@ from tipim_jax.core.ensemble import on_canvas
 from tipim_jax.core.types import Embed, PyTree, Recogniser
 from tipim_jax.errors import Notice, UserError
 from tipim_jax.photos.faces import SMALLEST, Face, Find, Located, finder, located
-from tipim_jax.photos.files import read_photo
-
-Image = str | os.PathLike[str] | np.ndarray  # a file, or [H,W,3] uint8 RGB, upright
+from tipim_jax.photos.memory import Picture, name_of, photo_of
 
 _BATCH = 4  # canvases embedded at once: one compiled shape for photos with any number of faces
 
@@ -127,15 +124,6 @@ def ready(judges: Sequence[Verifier] | None) -> Sequence[Verifier]:
     return judges
 
 
-def pixels(image: Image) -> np.ndarray:
-    """[H,W,3] uint8 of a photo given as a file or as these very pixels.
-
-    Raises:
-      PhotoError: the file cannot be read.
-    """
-    return image if isinstance(image, np.ndarray) else read_photo(image).pixels
-
-
 def closeness(cosine: float, threshold: float) -> float:
     """A cosine on a scale that recognisers share: 1 for equal faces, 0 at the threshold."""
     return (cosine - threshold) / (1 - threshold)
@@ -205,7 +193,7 @@ class Verification(NamedTuple):
 
 
 def verify(
-    a: Image, b: Image, *, find: Find | None = None, judges: Sequence[Verifier] | None = None
+    a: Picture, b: Picture, *, find: Find | None = None, judges: Sequence[Verifier] | None = None
 ) -> Verification:
     """Compares every face of one photo with every face of another.
 
@@ -237,9 +225,9 @@ def verify(
     return Verification(all_a, all_b, tuple(sorted(pairs, key=lambda p: p.rank, reverse=True)))
 
 
-def _faces(image: Image, name: str, find: Find) -> tuple[Located, ...]:
-    name = name if isinstance(image, np.ndarray) else str(image)
-    shown = pixels(image)
+def _faces(picture: Picture, name: str, find: Find) -> tuple[Located, ...]:
+    name = name_of(picture, name)
+    shown = photo_of(picture).pixels
     found = located(find(shown), shown.shape)
     if not found:
         raise UserError(f"{name} shows no face; give a photo that does")

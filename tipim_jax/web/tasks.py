@@ -26,7 +26,7 @@ from tipim_jax.photos.presets import PRESETS, Settings
 from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
 from tipim_jax.web import verdict
 from tipim_jax.web.session import Album, Missing, Shot, Spot
-from tipim_jax.web.worker import Job, Load, Tools, Worker
+from tipim_jax.web.worker import Job, Load, Tools, Worker, fault
 
 THUMB, CHIP = 720, 128  # pixels of the longer side of a thumbnail, and of the picture of a face
 _MARGIN = 0.45  # of a face's size, shown around it
@@ -190,10 +190,11 @@ def protect(
 def _result(outcome: Outcome[Shot], output: str) -> dict[str, Any]:
     """What the page shows of a photo that is done, as JSON."""
     shot, done, error = outcome.key, outcome.finished, outcome.error
-    if error is not None and not isinstance(error, UserError):
-        raise error
+    if error is not None:
+        text = str(error) if isinstance(error, UserError) else fault(error)
+        return {"error": text, "faces": []}
     if done is None:
-        return {"error": str(error) if error else outcome.faceless, "faces": []}
+        return {"error": outcome.faceless, "faces": []}
     renamed = Path(output).stem not in (Path(shot.name).stem, shot.name)
     note = [f"saved as {output}, since another photo has its name"] if renamed else []
     return {

@@ -158,7 +158,7 @@ class Worker:
             self.error, self.phase = str(error), ""
         except Exception as error:
             self.phase = ""
-            self.error = _fault(error)
+            self.error = fault(error)
         while not self._stop:
             job = self._next(self._quick) or self._next(self._long, keep=True)
             if job is not None:
@@ -196,7 +196,7 @@ class Worker:
             if job.unwanted:  # its photos were deleted
                 job.state = CANCELLED
                 return
-            job.error, job.state = _fault(error), FAILED
+            job.error, job.state = fault(error), FAILED
         else:
             job.state = DONE
 
@@ -204,7 +204,7 @@ class Worker:
         self.phase = phase
 
 
-def _fault(error: Exception) -> str:
+def fault(error: Exception) -> str:
     """Prints what is wrong with the program, for a report, and says so in a sentence."""
     traceback.print_exception(error, file=sys.stderr)
     return f"the program failed ({type(error).__name__}: {error}); please report what its terminal shows"
