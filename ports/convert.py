@@ -115,8 +115,9 @@ def convert(
     for path, leaf in nnx.to_flat_state(abstract):
         array = filled[_dotted(path)]
         array = np.ascontiguousarray(array, array.dtype if dtype is None else dtype)
-        state.append((path, leaf.replace(jax.numpy.asarray(array))))
-    return nnx.merge(graph, nnx.from_flat_state(state))
+        state.append((path, leaf.replace(array)))
+    # at once and not by jax.numpy.asarray, which compiles a program for every new shape
+    return nnx.merge(graph, jax.device_put(nnx.from_flat_state(state)))
 
 
 def mismatches(

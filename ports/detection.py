@@ -33,7 +33,7 @@ def find_faces(
     """Every face of one photo, large and small: Faces of NumPy [N,...] in the photo's pixels.
 
     YuNet sees faces of about 10 to 300 pixels. The photo is therefore looked at with its longest
-    side at 640 pixels, at 320 for faces that fill it, and, if it is large, at up to 1600 for small
+    side at 640 pixels, at 320 for faces that fill it, and, if it is large, at 1088 or 1600 for small
     ones; where that reduces it to less than `TILED`, then also in tiles, for faces down to 20 pixels.
     The first look that sees a face well gives its landmarks. Photos are never enlarged.
 
@@ -53,7 +53,7 @@ def find_faces(
     if longest > COARSE:
         sides.append(COARSE)
     if longest > 1.25 * SIDE:
-        sides.append(min(longest, FINE))
+        sides.append(_fine_side(longest))
     found = NOTHING
     for side in sides:
         faces = _look(partial(detect, params), photo, side, score)
@@ -65,6 +65,14 @@ def find_faces(
         faces = _look_in_tiles(partial(detect, params), photo, max(score, TILED_SCORE))
         found = _joined(found, _only(faces, ~_covered(faces.boxes, found.boxes)))
     return _only(found, np.argsort(-found.scores, kind="stable"))
+
+
+def _fine_side(longest: int) -> int:
+    """The longest side of the finest look at a whole photo: a bucket's, to pad nothing, if that will do."""
+    wide_enough = (
+        bucket for bucket in BUCKETS if SIDE < bucket <= longest and bucket >= TILED * longest
+    )
+    return next(wide_enough, min(longest, FINE))
 
 
 def _look(detect: Detect, photo: np.ndarray, side: int, score: float) -> Faces:

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from ports.convert import Layout, Rule
-from ports.layers import Conv, DepthwiseConv, PReLU, fold_batch_norm
+from ports.layers import Conv, DepthwiseConv, PReLU, without_batch_norm
 from ports.mobilefacenet import STAGES, Bottleneck
 
 SAME_STRIDED = ((0, 1), (0, 1))  # 3×3 with stride 2 on an even size
@@ -29,10 +29,11 @@ class Expo(nnx.Module):
             for i in range(repeats):
                 stride = first_stride if i == 0 else 1
                 padding = 1 if stride == 1 else SAME_STRIDED
-                block = Bottleneck(inputs, outputs, stride, expansion, padding=padding, rngs=rngs)
-                blocks.append(fold_batch_norm(block))
+                blocks.append(
+                    Bottleneck(inputs, outputs, stride, expansion, padding=padding, rngs=rngs)
+                )
                 inputs = outputs
-        self.blocks = nnx.List(blocks)
+        self.blocks = without_batch_norm(nnx.List(blocks))
         self.wide = Conv(inputs, 512, 1, bias=True, rngs=rngs)
         self.wide_prelu = PReLU(512)
         self.head_depthwise = DepthwiseConv(512, 7, bias=True, rngs=rngs)

@@ -7,7 +7,7 @@ its bias in `520 + 3k`, and the slopes of the j-th PReLU lie in `668 + j`.
 from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, PER_CHANNEL, Rule
-from ports.layers import fold_batch_norm
+from ports.layers import without_batch_norm
 from ports.mobilefacenet import STAGES, MobileFaceNet
 
 FIRST_KERNEL, FIRST_SLOPE = 519, 668
@@ -15,7 +15,7 @@ FIRST_KERNEL, FIRST_SLOPE = 519, 668
 
 def frfeat(*, rngs: nnx.Rngs) -> nnx.Module:
     """[B,112,112,3] normalised RGB pixels -> [B,512] embeddings, not normalised."""
-    return fold_batch_norm(MobileFaceNet(rngs=rngs))
+    return without_batch_norm(MobileFaceNet(rngs=rngs))
 
 
 def _table() -> tuple[Rule, ...]:

@@ -7,7 +7,7 @@ Flax's PReLU has one scalar slope, the face networks have one per channel.
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+M = TypeVar("M", bound=nnx.Module)
 Padding = int | tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -176,23 +177,33 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
     stay.
     """
     graph, state = nnx.split(model)
-
-    def concrete(leaf: jax.Array) -> Any:
-        # in NumPy: jax.numpy would compile a program for every new shape of every operation
-        return leaf if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf)
-
-    folded = nnx.merge(graph, jax.tree.map(concrete, state))
-    for _, module in nnx.iter_graph(folded):
-        if isinstance(module, Normed) and module.bn is not None:
-            multiplier, offset = module.bn.affine()
-            layer = module.layer
-            if layer.bias is not None:
-                offset = offset + layer.bias[...] * multiplier
-            layer.kernel = nnx.Param(layer.kernel[...] * multiplier)
-            layer.bias = nnx.Param(offset)
-            module.bn = None
+    # in NumPy: jax.numpy would compile a program for every new shape of every operation
+    folded = nnx.merge(graph, jax.tree.map(np.asarray, state))
+    for module in _normed(folded):
+        multiplier, offset = module.bn.affine()
+        layer = module.layer
+        if layer.bias is not None:
+            offset = offset + layer.bias[...] * multiplier
+        layer.kernel = nnx.Param(layer.kernel[...] * multiplier)
+        layer.bias = nnx.Param(offset)
+        module.bn = None
     graph, state = nnx.split(folded)
-    return nnx.merge(graph, jax.tree.map(jnp.asarray, state))
+    return nnx.merge(graph, jax.device_put(state))
+
+
+def without_batch_norm(model: M) -> M:
+    """`model` with a bias in place of every BatchNorm, for weights in which they are folded already."""
+    for module in _normed(model):
+        if module.layer.bias is None:
+            module.layer.bias = nnx.Param(jnp.zeros(module.layer.kernel[...].shape[-1]))
+        module.bn = None
+    return model
+
+
+def _normed(model: nnx.Module) -> list[Any]:
+    """The `Normed` layers that have their BatchNorm."""
+    modules = [module for _, module in nnx.iter_graph(model)]
+    return [m for m in modules if isinstance(m, Normed) and m.bn is not None]
 
 
 class DepthwiseConv(nnx.Module):

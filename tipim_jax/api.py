@@ -227,7 +227,7 @@ class Protector:
             chosen,
             own=targets is not None,
             judges=judges,
-            find=partial(find_faces.find, detector),
+            detector=detector,
             photos=photos,
         )
         self._photos = photos

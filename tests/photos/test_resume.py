@@ -13,6 +13,7 @@ import pytest
 
 from tests.bulk import world
 from tests.photos import standin
+from tipim_jax.commands import protect
 from tipim_jax.photos import files, journal, report, saving
 
 COUNT = 14  # photos, one of them dark and two of two faces
@@ -184,6 +185,34 @@ def test_photos_that_were_moved_are_known_by_their_content(tipim, photos, tmp_pa
     assert (code, err) == (0, "")
     assert f"{COUNT} photos done earlier" in text
     assert str(moved) in told(out)["photos"][0]["source"] or "report-2.json" in text
+
+
+def test_a_recogniser_that_cannot_be_loaded_is_no_reason_to_judge_again(
+    tipim, photos, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    tipim("protect", photos, "--out", out)
+    listed = {**standin.thresholds(), "broken": 0.5}
+    monkeypatch.setattr(protect, "_thresholds", lambda: listed)  # and `verifiers` leaves it out
+
+    def refuse(*_, **__):
+        raise AssertionError("judged again")
+
+    monkeypatch.setattr(protect, "judge_again", refuse)
+    code, text, err = tipim("protect", photos, "--out", out)
+    assert (code, err) == (0, "")
+    assert f"{COUNT} photos done earlier" in text
+
+
+def test_two_runs_do_not_write_to_one_folder(tipim, photos, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with files.alone_in(out):
+        code, text, err = tipim("protect", photos, "--out", out)
+        assert (code, text) == (2, "")
+        assert "another run is writing to" in err
+        assert not saved(out)
+    assert tipim("protect", photos, "--out", out).code == 0
 
 
 def test_new_recognisers_judge_what_was_done_earlier(tipim, photos, tmp_path, monkeypatch):

@@ -17,7 +17,6 @@ from tipim_jax.bulk.sources import Source
 from tipim_jax.bulk.storage import Folder
 from tipim_jax.errors import UserError
 from tipim_jax.photos import compilation, protect, targets
-from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.formats import format_named
 from tipim_jax.photos.presets import Settings
@@ -244,7 +243,7 @@ def load_models(options: BulkOptions, *, shard_params: bool = False) -> Models:
         _load_targets(options),
         options.settings,
         judges=options.judges,
-        find=partial(find_faces.find, detector),
+        detector=detector,
         devices=jax.local_devices(),
         shard_params=shard_params,
     )

@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from tipim_jax.core.types import PyTree
 from tipim_jax.photos import compilation, report, table, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
-from tipim_jax.photos.files import DiskFull, remove_leftovers
+from tipim_jax.photos.files import DiskFull, alone_in, remove_leftovers
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job, discover, prepare_output, unoccupied
 from tipim_jax.photos.journal import Earlier, Journal, stamp
@@ -132,58 +131,69 @@ def _run(options: argparse.Namespace, photos: Sequence[str | Path], phases: Phas
     goals = shared.targets_from(options, detector, surrogates)
     made_with = _made_with(options, settings, surrogates, goals, encoding)
     out = prepare_output(options.out)
-    remove_leftovers(out)
-    journal = Journal(out, made_with, _versions(), surrogates)
-    earlier = (
-        Earlier({}, list(found.jobs), frozenset(), frozenset())
-        if options.overwrite
-        else journal.look_up(found.jobs)
-    )
-    jobs = earlier.left
-    if not options.overwrite:
-        fresh = [job for job in jobs if job.output not in earlier.replaced]
-        _, problems = unoccupied(fresh, out)
-        taken = {path for path, _ in problems}
-        jobs = [job for job in jobs if job.source not in taken]
-        for path, problem in problems:
-            results.append(PhotoResult(path, error=problem))
-            _tell(results[-1], phases)
-    if not jobs and not earlier.done:
-        return FAILED
-    if earlier.versions:
-        names = ", ".join(sorted(earlier.versions))
-        phases.say(f"what was done earlier was done with another {names}; --overwrite redoes it")
+    with alone_in(out):
+        remove_leftovers(out)
+        journal = Journal(out, made_with, _versions(), surrogates)
+        earlier = (
+            Earlier({}, list(found.jobs), frozenset(), frozenset())
+            if options.overwrite
+            else journal.look_up(found.jobs)
+        )
+        jobs = earlier.left
+        if not options.overwrite:
+            jobs, taken = _not_in_the_way(earlier, out, phases)
+            results += taken
+        if not jobs and not earlier.done:
+            return FAILED
+        if earlier.versions:
+            names = ", ".join(sorted(earlier.versions))
+            phases.say(
+                f"what was done earlier was done with another {names}; --overwrite redoes it"
+            )
 
-    task = _Task(
-        settings,
-        surrogates,
-        goals,
-        encoding,
-        detector,
-        jobs,
-        len(found.jobs),
-        out,
-        journal,
-        earlier.replaced,
-        options,
-    )
-    done, timings, stopped = _do(task, earlier, phases)
-    order = {job.source: i for i, job in enumerate(found.jobs)}
-    results = sorted([*results, *done], key=lambda result: order.get(result.source, -1))
-    run = RunResult(
-        photos=tuple(results),
-        surrogates=tuple(surrogates),
-        settings=settings._asdict(),
-        versions=versions(),
-        timings=timings._replace(total=time.perf_counter() - started),
-        others=tuple(found.others),
-        unreached=len(jobs) + len(earlier.done) - len(done),
-    )
-    written = _written(run, task, phases, quick=stopped is not None)
+        task = _Task(
+            settings,
+            surrogates,
+            goals,
+            encoding,
+            detector,
+            jobs,
+            len(found.jobs),
+            out,
+            journal,
+            earlier.replaced,
+            options,
+        )
+        done, timings, stopped = _do(task, earlier, phases)
+        order = {job.source: i for i, job in enumerate(found.jobs)}
+        results = sorted([*results, *done], key=lambda result: order.get(result.source, -1))
+        run = RunResult(
+            photos=tuple(results),
+            surrogates=tuple(surrogates),
+            settings=settings._asdict(),
+            versions=versions(),
+            timings=timings._replace(total=time.perf_counter() - started),
+            others=tuple(found.others),
+            unreached=len(jobs) + len(earlier.done) - len(done),
+        )
+        written = _written(run, task, phases, quick=stopped is not None)
     if isinstance(stopped, KeyboardInterrupt):
         phases.say("what is done is saved and proved; the same command goes on with the rest")
         raise stopped
     return _code(run, options.require, whole=written)
+
+
+def _not_in_the_way(
+    earlier: Earlier, out: Path, phases: Phases
+) -> tuple[list[Job], list[PhotoResult]]:
+    """The jobs left whose output no other file occupies, and the results of those that one does."""
+    fresh = [job for job in earlier.left if job.output not in earlier.replaced]
+    _, problems = unoccupied(fresh, out)
+    results = [PhotoResult(path, error=problem) for path, problem in problems]
+    for result in results:
+        _tell(result, phases)
+    taken = {result.source for result in results}
+    return [job for job in earlier.left if job.source not in taken], results
 
 
 def _do(
@@ -200,22 +210,25 @@ def _do(
         if not task.jobs and not stale:
             return done, timings, None
         phases.begin("loading recognisers")
-        find = partial(find_faces.find, task.detector)
         models = None
-        if task.jobs:
-            with notices_said(phases.say):
+        with notices_said(phases.say):
+            if task.jobs:
                 models = load_models(
                     task.surrogates,
                     task.goals,
                     task.settings,
                     own=task.options.targets is not None,
-                    find=find,
+                    detector=task.detector,
                     photos=task.asked,
                     told=phases.begin,
                 )
-        judges = verify.verifiers() if models is None else models.judges
+            judges = verify.verifiers() if models is None else models.judges
+        # one that cannot be loaded after all says nothing new
+        thresholds = {judge.name: judge.threshold for judge in judges}
+        stale = [i for i in stale if _knows_less(done[i], thresholds)]
         if stale:
             phases.begin("judging what was done earlier by recognisers that are new")
+        find = find_faces.finder(task.detector)
         jobs_done = list(earlier.done)
         for i in stale:
             done[i] = _judged_again(task, jobs_done[i], done[i], find, judges, phases)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 from ports import detection, packages, yunet
 from tipim_jax.core import geometry
@@ -97,9 +96,9 @@ def version() -> str:
     return digest.hexdigest()[:12]
 
 
-def finder() -> Find:
-    """Loads the face detector."""
-    return partial(find, yunet.load())
+def finder(detector: Any = None) -> Find:
+    """Finds faces with a detector that is loaded already, or loads it."""
+    return partial(find, yunet.load() if detector is None else detector)
 
 
 def find(detector: Any, pixels: np.ndarray) -> list[Face]:
@@ -132,8 +131,6 @@ def _detect(
 @lru_cache(maxsize=64)
 def _program(shape: tuple[int, ...], device: jax.Device) -> jax.stages.Compiled | None:
     """The program for images of this shape on this device; None where none is kept."""
-    if programs.folder() is None or device.platform != jax.default_backend():
-        return None
 
     def flat(params: Any, images: jax.Array, sizes: jax.Array, score: jax.Array) -> Any:
         faces, valid = yunet.detect(params, images, sizes, score=score)
@@ -145,8 +142,7 @@ def _program(shape: tuple[int, ...], device: jax.Device) -> jax.stages.Compiled 
         jax.ShapeDtypeStruct((shape[0], 2), np.int32),
         jax.ShapeDtypeStruct((), np.float32),
     )
-    here = SingleDeviceSharding(device)
-    return programs.lower(jax.jit(flat), arguments, (here,) * 4, "yunet").compile()
+    return programs.compiled(jax.jit(flat), arguments, device, "yunet")
 
 
 def align(

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,11 @@ import numpy as np
 from tipim_jax.photos.decode import MAX_PIXELS, decode
 from tipim_jax.photos.encode import QUALITY, encode
 from tipim_jax.photos.photo import Photo, PhotoError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PART = re.compile(r"\.(\d+)-\d+\.part")
 
@@ -135,6 +141,29 @@ def remove_leftovers(folder: Path) -> None:
         if left_by and not _runs(int(left_by[1])):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of an output folder; however this one ends, the next one gets in.
+
+    Where the system or its network disk knows no locks, nobody is kept out.
+
+    Raises:
+      PhotoError: another run is writing there.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            if fcntl is not None:
+                descriptor = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, descriptor)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise PhotoError(
+                        f"another run is writing to {folder}; wait for its end, or choose another output folder"
+                    ) from None
+        yield
 
 
 def _runs(process: int) -> bool:

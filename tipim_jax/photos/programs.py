@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 from jax import export
+from jax.sharding import SingleDeviceSharding
 
 import ports
 from ports import store
@@ -120,6 +121,21 @@ def lower(
     # JAX knows its entry by the name of the function, among other things, so ours decides that too.
     kept.__name__ = f"kept_{name}"
     return jax.jit(kept).lower(*arguments)
+
+
+def compiled(
+    function: jax.stages.Wrapped, arguments: tuple[Any, ...], device: jax.Device, *parts: Any
+) -> jax.stages.Compiled | None:
+    """`function` compiled for one device, or taken from an earlier run; None where none is kept.
+
+    Args:
+      function, arguments, parts: as for `lower`.
+      device: where all arguments lie.
+    """
+    if folder() is None or device.platform != jax.default_backend():
+        return None
+    here = SingleDeviceSharding(device)
+    return lower(function, arguments, (here,) * len(arguments), *parts).compile()
 
 
 def _placed(sharding: PyTree, argument: PyTree) -> PyTree:

@@ -11,7 +11,10 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 import jax
+import numpy as np
 
+from ports import detection
+from tipim_jax.core.types import PyTree
 from tipim_jax.errors import Notice
 from tipim_jax.photos import engine, verify
 from tipim_jax.photos.compilation import Program
@@ -26,6 +29,9 @@ from tipim_jax.photos.targets import Targets, warning
 from tipim_jax.photos.verify import Verifier
 
 PACKAGES = ("tipim-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow")
+_USUAL = (
+    detection.SIDE
+)  # looking at a photo of this size loads the programs that nearly every photo needs
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -53,7 +59,7 @@ def load_models(
     *,
     own: bool = False,
     judges: Sequence[str] | None = None,
-    find: Find | None = None,
+    detector: PyTree = None,
     photos: int | None = None,
     devices: Sequence[jax.Device] | None = None,
     shard_params: bool = False,
@@ -66,19 +72,22 @@ def load_models(
       goals: the targets.
       own: whether they are the user's.
       judges: names of the recognisers that judge; all that are here by default.
-      find: finds faces; YuNet by default.
+      detector: parameters of `ports.yunet`, where they are loaded already.
 
     Raises:
       UserError: as `engine.build` and `verify.verifiers`.
     """
-    with ThreadPoolExecutor(1) as pool:
+    find = finder(detector)
+    with ThreadPoolExecutor(2) as pool:
         build = partial(engine.build, photos=photos, shard_params=shard_params, told=told)
         building = pool.submit(build, surrogates, goals, settings, devices)
+        looking = pool.submit(find, np.zeros((_USUAL, _USUAL, 3), np.uint8))
         asked = verify.verifiers(judges)
         made = building.result()
+        looking.result()
     if problem := warning(goals):
         warnings.warn(Notice(problem), stacklevel=2)
-    return Models(find or finder(), made, asked, goals if own else None)
+    return Models(find, made, asked, goals if own else None)
 
 
 class Progress(NamedTuple):

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,8 +13,10 @@ import numpy as np
 
 from ports import zoo
 from tipim_jax.core.ensemble import on_canvas
+from tipim_jax.core.geometry import CANVAS_SIZE
 from tipim_jax.core.types import Embed, PyTree, Recogniser
 from tipim_jax.errors import Notice, UserError
+from tipim_jax.photos import programs
 from tipim_jax.photos.faces import SMALLEST, Face, Find, Located, finder, located
 from tipim_jax.photos.memory import Picture, name_of, photo_of
 
@@ -81,17 +83,40 @@ def load(name: str, dtype: Any = jnp.float32) -> Verifier:
     """
     calibration = zoo.thresholds(name)
     threshold = calibration["far_1e-3"] if calibration else math.nan
-    return from_recogniser(zoo.load(name, dtype), threshold)
+    return from_recogniser(zoo.load(name, dtype), threshold, kept=zoo.find(name))
 
 
-def from_recogniser(recogniser: Recogniser, threshold: float = math.nan) -> Verifier:
-    """Makes a verifier of a recogniser; those of one network and framing share what is compiled."""
-    return Verifier(recogniser.name, _batched(on_canvas(recogniser)), recogniser.params, threshold)
+def from_recogniser(
+    recogniser: Recogniser, threshold: float = math.nan, *, kept: Hashable = None
+) -> Verifier:
+    """Makes a verifier of a recogniser; those of one network and framing share what is compiled.
+
+    Args:
+      recogniser: the network.
+      threshold: of the verifier.
+      kept: tells this network from all others, by its `repr`, to keep its program between runs; None to
+        compile it anew.
+    """
+    leaves, tree = jax.tree.flatten(recogniser.params)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    embed = _batched(on_canvas(recogniser))
+    if kept is not None:
+        (device,) = leaves[0].devices()
+        embed = _program(embed, tree, shapes, device, kept) or embed
+    return Verifier(recogniser.name, embed, recogniser.params, threshold)
 
 
 @lru_cache(maxsize=64)
 def _batched(embed: Embed) -> Any:
     return jax.jit(jax.vmap(embed, (None, 0)))
+
+
+@lru_cache(maxsize=64)
+def _program(embed: Any, tree: Any, shapes: Any, device: jax.Device, kept: Hashable) -> Any:
+    """A judge's program for parameters of these shapes; None where none is kept."""
+    canvases = jax.ShapeDtypeStruct((_BATCH, CANVAS_SIZE, CANVAS_SIZE, 3), jnp.float32)
+    arguments = (jax.tree.unflatten(tree, shapes), canvases)
+    return programs.compiled(embed, arguments, device, "judge", kept)
 
 
 def embed_canvases(verifier: Verifier, canvases: np.ndarray) -> np.ndarray:
