@@ -47,7 +47,15 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["tipim_jax*", "ports*"]),
     package_data={
-        "tipim_jax": ["**/*.npz", "**/*.json", "**/*.jpg", "**/*.md", "py.typed", "web/static/*"],
+        "tipim_jax": [
+            "**/*.npz",
+            "**/*.json",
+            "**/*.jpg",
+            "**/*.md",
+            "photos/*.html",
+            "py.typed",
+            "web/static/*",
+        ],
         "ports": ["*.json"],
     },
     install_requires=[
@@ -61,6 +69,7 @@ setup(
         "absl-py>=2.1",
         "pillow>=11.3",  # AVIF
         "pillow-heif>=0.20",
+        "jinja2>=3.1",
         "tqdm>=4.66",
         "packaging>=24",
     ],

@@ -184,7 +184,8 @@ def test_report(album):
     (small,) = photos[str(album.folder / "bad/small.png")]["faces"]
     assert small["skipped"] == "smaller than 20 pixels"
     page = (album.protected / "report.html").read_text()
-    assert page.count("<figure>") == 3 * 9
+    assert page.count("<figure ") == 9
+    assert page.count('src="data:image/jpeg;base64,') == 3 * 9
     assert "http" not in page.replace("http-equiv", "")
 
 

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tipim_jax.photos.records import photo_from_json, photo_json
-from tipim_jax.photos.report import (
+from tipim_jax.photos import page
+from tipim_jax.photos.folders import discover
+from tipim_jax.photos.pictures import (
+    FOLDER,
     face_pictures,
+    keep,
     pictured,
-    report_html,
-    report_json,
+    shown,
     side_by_side,
-    write_report,
+    tidy,
 )
+from tipim_jax.photos.records import photo_from_json, photo_json
+from tipim_jax.photos.report import report_json, write_report
 from tipim_jax.photos.results import (
     FaceResult,
     Match,
@@ -27,6 +31,7 @@ from tipim_jax.photos.results import (
 )
 from tipim_jax.photos.table import (
     caveat,
+    figures_line,
     figures_table,
     names,
     remarks,
@@ -66,6 +71,11 @@ def run() -> RunResult:
     )
 
 
+def html(run: RunResult) -> str:
+    """The page without pictures."""
+    return page.html(run, Path("out"), [{}] * len(run.photos))
+
+
 def test_a_face_is_protected_if_no_recogniser_knows_it(run):
     s = summarise(run)
     assert (s.photos, s.failed, s.faces, s.skipped, s.protected) == (3, 1, 3, 1, 1)
@@ -81,10 +91,10 @@ def test_table_in_words(run):
     assert (
         verdict_table(run)
         == """\
-photo  face  recognisers                                           the change is seen
------  ----  ----------------------------------------------------  ------------------
-a.jpg     1  Hidden from all 2 recognisers                         clearly
-a.jpg     2  Hidden from 1 of 2 recognisers; frfeat still matches  clearly"""
+photo  face  the change    recognisers
+-----  ----  ------------  ----------------------------------------------------
+a.jpg     1  clearly seen  Hidden from all 2 recognisers
+a.jpg     2  clearly seen  Hidden from 1 of 2 recognisers; frfeat still matches"""
     )
     assert remarks(run) == [
         "a.jpg: a note",
@@ -144,20 +154,21 @@ def test_photos_of_one_name_are_told_apart(run):
         *["a/p.jpg"] * 2,
         *["b/c/p.jpg"] * 2,
     ]
-    page = report_html(twin_run)
-    assert "<h2>a/p.jpg</h2>" in page
-    assert "<h2>b/c/p.jpg</h2>" in page
+    assert "<h2>a/p.jpg</h2>" in html(twin_run)
+    assert "<h2>b/c/p.jpg</h2>" in html(twin_run)
 
 
 def test_summary_line(run):
     assert summary_line(run) == (
-        "3 photos, 3 faces; 1 of 2 protected from every recogniser (sface 2, frfeat 1); mean PSNR "
-        "33.6 dB, SSIM 0.931; largest change of a pixel 44 levels; 4.0 s per face (compiling "
-        "took 14.0 s); 1 face left alone; 1 photo not done."
+        "3 photos, 3 faces; 1 of 2 hidden from every recogniser; 1 face left alone; 1 photo not done."
+    )
+    assert figures_line(run) == (
+        "Hidden from sface 2 and frfeat 1; mean PSNR 33.6 dB, SSIM 0.931; largest change of a pixel "
+        "44 levels; 4.0 s per face (compiling took 14.0 s)."
     )
     nothing = run._replace(photos=run.photos[2:])
     assert summary_line(nothing) == "1 photo, 0 faces; 1 photo not done."
-    assert figures_table(nothing) == verdict_table(nothing) == ""
+    assert figures_table(nothing) == figures_line(nothing) == verdict_table(nothing) == ""
     assert remarks(nothing) == ["c.jpg: NOT protected: c.jpg is empty (0 bytes)"]
 
 
@@ -193,14 +204,31 @@ def test_json_is_json_and_stable(run):
     assert report["photos"][1]["faces"][0]["psnr"] is None
 
 
-def test_html_is_self_contained_and_escaped(run):
-    page = report_html(run)
-    assert "<b>" not in page
-    assert "&lt;b&gt;&quot;&amp;\\n.jpg" in page
-    assert page.count("data:image/jpeg;base64,") == 3
-    references = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'>)\s]{1,12})", page)
-    assert references == ["#photo1-face", *["data:image/j"] * 3]
-    assert "http" not in page.replace("http-equiv", "")
+def test_names_of_files_are_escaped_on_the_page(run):
+    text = html(run)
+    assert "<b>" not in text
+    assert "&lt;b&gt;&#34;&amp;\\n.jpg" in text
+
+
+def test_the_page_begins_with_what_needs_attention(run):
+    text = html(run._replace(others=(Path("in/notes.txt"),)))
+    lead = re.sub(r"\s+", " ", text[text.index('<p class="lead">') : text.index("</p>")])
+    assert lead.startswith(f'<p class="lead">{summary_line(run)[:-1]}; 1 file not protected')
+    assert re.findall(r'href="#([^"]+)">([^<]+)<', lead) == [
+        ("photo1-face2", "a.jpg, face 2"),
+        ("photo3", "c.jpg"),
+        ("others", "1 file"),
+    ]
+    assert "3 need attention:" in lead
+    anchors = re.findall(r'id="([^"]+)"', text)
+    assert set(re.findall(r'href="#([^"]+)"', text)) < set(anchors)
+    assert len(anchors) == len(set(anchors))
+    good = run.photos[0]._replace(faces=run.photos[0].faces[:1])
+    assert "Nothing needs attention." in html(run._replace(photos=(good,)))
+    many = run._replace(photos=run.photos[:1] * 9)
+    assert "9 need attention:" in html(many)
+    assert html(many).count('href="#photo9-face2"') == 1
+    assert "photo9-face2" not in lead
 
 
 def test_pictures():
@@ -242,7 +270,7 @@ def test_a_proof_by_surrogates_alone_says_so(run):
     assert caveat(run) == ""
     alone = run._replace(surrogates=("sface", "frfeat"))
     assert "`tipim models fetch --all`" in caveat(alone)
-    for text in ("\n".join(remarks(alone)), report_html(alone), summary_line(alone)):
+    for text in ("\n".join(remarks(alone)), html(alone), summary_line(alone)):
         assert "judged only by the recognisers that the masks were made on" in text.replace(
             "J", "j"
         )
@@ -261,18 +289,71 @@ def test_what_is_required_decides(run):
     assert not half.satisfies("seen", ("another",))
 
 
-def test_pictures_are_made_of_the_files_where_there_are_none(run, tmp_path):
+@pytest.fixture
+def protected(run, tmp_path):
+    """A run of one photo of two faces, whose files are there."""
     before = np.random.default_rng(0).integers(9, 240, (80, 90, 3)).astype(np.uint8)
-    paths = [tmp_path / "in.png", tmp_path / "out.png"]
+    paths = [tmp_path / "in.png", tmp_path / "out" / "in.png"]
+    paths[1].parent.mkdir()
     for path, pixels in zip(paths, (before, before + 3), strict=True):
         Image.fromarray(pixels).save(path)
     face = run.photos[0].faces[1]._replace(box=(30.0, 20.0, 25.0, 30.0))
-    photo = PhotoResult(paths[0], paths[1], (face,))
-    (shown,) = pictured(photo).faces
-    expected = face_pictures(before, before + 3, face.box)
-    np.testing.assert_array_equal(shown.pictures.mask, expected.mask)
-    one = run._replace(photos=(photo,))
-    assert report_html(one).count("<figure>") == 3
-    assert report_html(one, quick=True).count("<figure>") == 0
-    paths[0].unlink()
+    return run._replace(photos=(PhotoResult(*paths, (face, face)),))
+
+
+def test_pictures_are_made_of_the_files_where_there_are_none(protected, tmp_path):
+    (photo,) = protected.photos
+    before = np.asarray(Image.open(photo.source))
+    expected = face_pictures(before, before + 3, photo.faces[0].box)
+    np.testing.assert_array_equal(pictured(photo).faces[0].pictures.mask, expected.mask)
+    assert shown(tmp_path / "out", photo, quick=True) == {}
+    found = shown(tmp_path / "out", photo)
+    assert found.keys() == {1, 2}
+    assert found[1].size == (61, 66)
+    with Image.open(tmp_path / "out" / found[2].after) as image:
+        assert image.size == found[2].size
+    assert shown(tmp_path / "out", photo, quick=True) == found
+    photo.output.write_bytes(photo.output.read_bytes() + b"x")  # another file
+    assert shown(tmp_path / "out", photo, quick=True) == {}
+    photo.source.unlink()
     assert pictured(photo) == photo
+    assert shown(tmp_path / "out", photo) == {}
+
+
+def test_pages_of_few_faces_hold_their_pictures_and_others_name_them(
+    protected, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    _, path = write_report(protected, out)
+    text = path.read_text()
+    assert text.count('src="data:image/jpeg;base64,') == 6
+    assert not (out / FOLDER).exists()
+    references = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"'>)\s]{1,12})", text)
+    assert set(references) == {"#photo1-face", "data:image/j"}
+    assert "http" not in text.replace("http-equiv", "")
+
+    monkeypatch.setattr(page, "MOST_HELD", 1)
+    write_report(protected, out)
+    text = path.read_text()
+    named = set(re.findall(r'src="([^"]+)"', text))
+    assert len(named) == 6
+    assert len(text) < 20_000
+    assert named == {str(file.relative_to(out)) for file in (out / FOLDER).iterdir()}
+    assert write_report(protected, out, quick=True)[1].read_text() == text
+
+
+def test_pictures_go_with_the_last_page_that_shows_them(protected, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "MOST_HELD", 0)
+    out = tmp_path / "out"
+    _, path = write_report(protected, out)
+    (out / FOLDER / "mine.jpg").write_text("mine")
+    keep(out, b"a photo that was not finished", pictured(protected.photos[0]).faces)
+    tidy(out)
+    assert len(list((out / FOLDER).iterdir())) == 7
+    path.rename(out / "report-2.html")
+    tidy(out)
+    assert len(list((out / FOLDER).iterdir())) == 7
+    (out / "report-2.html").unlink()
+    tidy(out)
+    assert [file.name for file in (out / FOLDER).iterdir()] == ["mine.jpg"]
+    assert [job.source.name for job in discover([out], tmp_path / "again").jobs] == ["in.png"]

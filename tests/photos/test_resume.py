@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from tests.bulk import world
 from tests.photos import standin
 from tipim_jax.commands import protect
-from tipim_jax.photos import files, journal, report, saving
+from tipim_jax.photos import files, journal, page, report, saving
 
 COUNT = 14  # photos, one of them dark and two of two faces
 
@@ -75,7 +76,7 @@ def test_the_same_command_again_skips_what_is_done(tipim, photos, tmp_path, monk
     assert after.keys() == before.keys()
     assert saved(out) == {name: before[name] for name in saved(out)}
     assert without_times(told(out)) == without_times(json.loads(before["report.json"]))
-    assert page.count("<figure>") == (out / "report.html").read_text().count("<figure>") > COUNT
+    assert page.count("<figure ") == (out / "report.html").read_text().count("<figure ") >= COUNT
 
 
 def test_overwrite_redoes(tipim, photos, tmp_path):
@@ -233,6 +234,34 @@ def test_new_recognisers_judge_what_was_done_earlier(tipim, photos, tmp_path, mo
     assert all(not face["protected"] for face in faces)
     for require, expected in (("all", 3), ("seen", 0), ("none", 0)):
         assert tipim("protect", photos, "--out", out, f"--require={require}").code == expected
+
+
+def test_pictures_are_written_as_photos_finish_and_made_again_where_they_are_missing(
+    tipim, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(page, "MOST_HELD", 1)
+    out, make, batches = tmp_path / "out", standin.make_masks, []
+
+    def interrupt(engine, program, batch):
+        batches.append(batch)
+        if len(batches) == 3:
+            assert any(out.glob(".tipim/faces/*-after.jpg"))
+            raise KeyboardInterrupt
+        return make(engine, program, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(standin.protect, "make_masks", interrupt)
+        tipim("protect", photos, "--out", out)
+    shown = set(out.glob(".tipim/faces/*"))
+    done = [photo for photo in told(out)["photos"] if photo["output"]]
+    assert len(shown) == 3 * sum(len(photo["faces"]) for photo in done) > 0
+    for path in list(shown)[::2]:
+        path.unlink()
+    assert tipim("protect", photos, "--out", out).code == 0
+    text = (out / "report.html").read_text()
+    files = {path.relative_to(out).as_posix() for path in out.glob(".tipim/faces/*")}
+    assert files == set(re.findall(r'src="([^"]+)"', text))
+    assert len(files) == 3 * text.count("<figure ") > len(shown)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +429,7 @@ def test_signals_end_a_run_in_order(photos, tmp_path, number, code):
     out = tmp_path / "out"
     process = standin.start(["protect", photos, "--out", out])
     deadline = time.monotonic() + 60
-    while not (out.exists() and saved(out)) and time.monotonic() < deadline:
+    while not any(out.glob("*/*.png")) and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(process.pid, number)
     process.join()

@@ -15,7 +15,7 @@ from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
 from tipim_jax.commands.progress import Phases, how_far, notices_said, show
 from tipim_jax.core.types import PyTree
-from tipim_jax.photos import compilation, report, table, verify
+from tipim_jax.photos import compilation, pictures, report, table, verify
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.photos.files import DiskFull, alone_in, remove_leftovers
@@ -30,7 +30,6 @@ from tipim_jax.photos.saving import failed, judge_again, protect_photos
 from tipim_jax.photos.targets import Targets
 
 DONE, PARTLY, FAILED, UNPROTECTED = 0, 1, 2, 3
-_MOST_PICTURES = 200  # photos whose pictures are kept in memory until the report is written
 _CODES = """exit codes:
   0    every photo was done, and every face is protected by the judges that --require names
   1    some photos were not done, or the report could not be written
@@ -251,7 +250,6 @@ def _do(
             overwrite=task.options.overwrite,
             replaced=task.replaced,
             largest_only=task.options.largest_only,
-            pictures=len(task.jobs) <= _MOST_PICTURES,
             asked=task.asked,
             told=told,
         ):
@@ -310,13 +308,16 @@ def _written(run: RunResult, task: _Task, phases: Phases, *, quick: bool) -> boo
     phases.begin("writing the report")
     try:
         paths = report.write_report(run, task.out, quick=quick)
-        if task.options.pictures:
-            report.write_pictures(run, task.out, quick=quick)
+        if task.options.pictures and not quick:
+            pictures.write_side_by_side(run, task.out)
     except PhotoError as error:
         problem = str(error)
     phases.end()
-    made = table.figures_table(run) if task.options.verbose else table.verdict_table(run)
-    for line in [*([made] if made else []), *table.remarks(run), table.summary_line(run)]:
+    verbose = task.options.verbose
+    lines = [table.figures_table(run) if verbose else table.verdict_table(run)]
+    lines += [*table.remarks(run), table.summary_line(run)]
+    lines += [table.figures_line(run)] if verbose else []
+    for line in filter(None, lines):
         show(line)
     if paths is not None:
         show(f"Photos in {task.out}; proof in {paths[0].name} and, with pictures, {paths[1].name}.")

@@ -11,7 +11,7 @@ from tipim_jax.photos.encode import encode
 from tipim_jax.photos.faces import SMALLEST, Face, Find, align, same_place
 from tipim_jax.photos.paste import paste
 from tipim_jax.photos.pending import PendingPhoto
-from tipim_jax.photos.report import face_pictures
+from tipim_jax.photos.pictures import face_pictures
 from tipim_jax.photos.results import FaceResult, Match
 from tipim_jax.photos.targets import Targets, shown_by
 from tipim_jax.photos.verify import Verifier, embeddings

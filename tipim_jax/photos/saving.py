@@ -13,6 +13,7 @@ from tipim_jax.photos.folders import Job
 from tipim_jax.photos.journal import Journal, Stamp, stamp
 from tipim_jax.photos.pending import choose_all, choose_largest, detect
 from tipim_jax.photos.photo import Photo, PhotoError
+from tipim_jax.photos.pictures import keep
 from tipim_jax.photos.protect import Models, Outcome, Progress, protect_stream
 from tipim_jax.photos.results import PhotoResult
 from tipim_jax.photos.verify import Verifier
@@ -35,13 +36,14 @@ def protect_photos(
     """Protects photos of files; a photo that cannot be done becomes a result with an error.
 
     Args:
-      models, encoding, pictures, told: as for `protect.protect_stream`.
+      models, encoding, told: as for `protect.protect_stream`.
       jobs: what to read and where to write below `out`.
       out: the output folder.
       largest_only: protect the largest face of each photo only.
       journal: where every photo that is done is noted, before its file gets its name.
       overwrite: replace files that exist.
       replaced: output names whose files may be replaced in any case.
+      pictures: write pictures of the faces for a report (`pictures.keep`).
       asked: how many photos were asked for, those done earlier among them; the jobs by default.
 
     Yields:
@@ -75,13 +77,14 @@ def protect_photos(
             if journal is not None and not result.error:
                 journal.add(job, stamps.pop(job), data, result)
             if data is not None and result.output is not None:
+                keep(out, data, result.faces)
                 may_replace = overwrite or job.output in replaced
                 write_atomically(result.output, data, overwrite=may_replace)
         except DiskFull:
             raise
         except PhotoError as error:
             result = failed(job.source, error)
-        yield result
+        yield result._replace(faces=tuple(f._replace(pictures=None) for f in result.faces))
 
 
 def judge_again(

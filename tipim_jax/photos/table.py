@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tipim_jax.errors import printable
 from tipim_jax.photos.formats import known
 from tipim_jax.photos.results import PhotoResult, RunResult, summarise
-from tipim_jax.photos.verdict import hidden_from, visibility
+from tipim_jax.photos.verdict import hidden_from, joined, visibility
 
 NO_PHOTO = f"no photo ({known()})"
 _COLUMNS = (
@@ -48,10 +48,10 @@ def figures_table(run: RunResult) -> str:
 
 def verdict_table(run: RunResult) -> str:
     """The table in words: one line per face."""
-    rows = [("photo", "face", "recognisers", "the change is seen")]
+    rows = [("photo", "face", "the change", "recognisers")]
     for photo, name in zip(run.photos, names(run.photos), strict=True):
         rows += [
-            (name, str(number), hidden_from(face), visibility(face.psnr, face.box[2]))
+            (name, str(number), f"{visibility(face.psnr, face.box[2])} seen", hidden_from(face))
             for number, face in enumerate(photo.faces, 1)
             if not face.skipped
         ]
@@ -111,21 +111,11 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[st
 
 
 def summary_line(run: RunResult) -> str:
-    """The run in one line."""
+    """The run in one line of words."""
     s = summarise(run)
     parts = [f"{_count(s.photos, 'photo')}, {_count(s.faces, 'face')}"]
     if s.faces > s.skipped:
-        parts.append(
-            f"{s.protected} of {s.faces - s.skipped} protected from every recogniser "
-            f"({', '.join(f'{name} {n}' for name, n in s.recognisers.items())})"
-        )
-        if not math.isnan(s.psnr):
-            parts.append(f"mean PSNR {s.psnr:.1f} dB, SSIM {s.ssim:.3f}")
-        parts.append(f"largest change of a pixel {s.change} levels")
-        if run.timings.attack:
-            parts.append(
-                f"{s.seconds_per_face:.1f} s per face (compiling took {run.timings.compile:.1f} s)"
-            )
+        parts.append(f"{s.protected} of {s.faces - s.skipped} hidden from every recogniser")
     if s.skipped:
         parts.append(f"{_count(s.skipped, 'face')} left alone")
     if s.faceless:
@@ -140,6 +130,21 @@ def summary_line(run: RunResult) -> str:
         parts.append(f"{_count(len(run.others), 'file')} not protected, being no photo")
     if run.judged_by_surrogates_alone:
         parts.append("judged only by the recognisers that the masks were made on")
+    return "; ".join(parts) + "."
+
+
+def figures_line(run: RunResult) -> str:
+    """The figures of the run in one line; empty if no face was protected."""
+    s = summarise(run)
+    if s.faces == s.skipped:
+        return ""
+    parts = [f"Hidden from {joined([f'{name} {n}' for name, n in s.recognisers.items()])}"]
+    if not math.isnan(s.psnr):
+        parts.append(f"mean PSNR {s.psnr:.1f} dB, SSIM {s.ssim:.3f}")
+    parts.append(f"largest change of a pixel {s.change} levels")
+    if run.timings.attack:
+        compiling = f"compiling took {run.timings.compile:.1f} s"
+        parts.append(f"{s.seconds_per_face:.1f} s per face ({compiling})")
     return "; ".join(parts) + "."
 
 

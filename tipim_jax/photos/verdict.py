@@ -17,6 +17,12 @@ def hidden_from(face: FaceResult) -> str:
     return hidden(len(face.matches), still)
 
 
+def level(face: FaceResult) -> str:
+    """Whether "all", "some" or "none" of the recognisers know a face no more."""
+    known = [not match.protected for match in face.matches.values()]
+    return "all" if not any(known) else "none" if all(known) else "some"
+
+
 def hidden(count: int, still: Sequence[str]) -> str:
     """From how many of `count` recognisers somebody is hidden, and which, `still`, match."""
     if not count:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tipim_jax.photos.check import FaceSearch, PhotoSearch
 from tipim_jax.photos.results import FaceResult
-from tipim_jax.photos.verdict import hidden_from, joined, visibility
+from tipim_jax.photos.verdict import hidden_from, joined, level, visibility
 
 
 def describe(face: FaceResult, number: int) -> dict[str, Any]:
@@ -19,13 +19,11 @@ def describe(face: FaceResult, number: int) -> dict[str, Any]:
     box = [round(value, 1) for value in face.box]
     if face.skipped:
         return {"number": number, "box": box, "skipped": face.skipped}
-    still = [name for name, match in face.matches.items() if not match.protected]
-    count = len(face.matches)
     return {
         "number": number,
         "box": box,
         "skipped": "",
-        "level": "all" if not still else "none" if len(still) == count else "some",
+        "level": level(face),
         "verdict": hidden_from(face),
         "visible": visibility(face.psnr, face.box[2]),
         "figures": {
