@@ -28,7 +28,7 @@ def on_eight(photos, folder):
 
 def test_eight_devices_give_the_bytes_of_one_and_no_collective(undisturbed, tmp_path):
     process = world.start(on_eight, undisturbed.photos, tmp_path)
-    process.join(120)
+    process.join()
     assert process.exitcode == 0
     assert world.files(tmp_path / "out") == undisturbed.output
     hlo = (tmp_path / "hlo.txt").read_text()
@@ -95,6 +95,6 @@ def on_four_with_shares(folder):
 
 def test_shared_out_parameters_give_the_same_bytes(tmp_path):
     process = world.start(on_four_with_shares, tmp_path)
-    process.join(300)
+    process.join()
     assert process.exitcode == 0
     assert (tmp_path / "done").exists()

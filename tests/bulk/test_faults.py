@@ -3,6 +3,7 @@
 import itertools
 import random
 import shutil
+import signal
 import time
 
 import numpy as np
@@ -13,40 +14,53 @@ from tests.bulk import world
 from tipim_jax.bulk import ledger, progress
 from tipim_jax.bulk.rows import Counts
 
-PHOTOS, KILLS, SHARD = 500, 21, 4
+SHARD = 4
 
 
-@pytest.fixture(scope="module")
-def many(request, tmp_path_factory):
-    """500 photos: of LFW where it is, of noise elsewhere."""
-    folder = tmp_path_factory.mktemp("many") / "in"
-    try:
-        lfw = request.getfixturevalue("research_data") / "lfw" / "photos"
-    except pytest.skip.Exception:
-        world.write_photos(folder, PHOTOS, size=32)
-        return folder
-    for path in itertools.islice(sorted(lfw.rglob("*.jpg")), PHOTOS):
+def write_many(folder, lfw, count):
+    """Writes photos of LFW where it is, of noise elsewhere."""
+    if lfw is None:
+        world.write_photos(folder, count, size=32)
+        return
+    for path in itertools.islice(sorted(lfw.rglob("*.jpg")), count):
         (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
         with Image.open(path) as image:  # small ones: what is tested is not the pixels
             image.resize((48, 48)).save(folder / path.parent.name / path.name)
-    return folder
+
+
+@pytest.fixture
+def lfw(request):
+    """The folder of LFW's photos, None where it is not."""
+    try:
+        return request.getfixturevalue("research_data") / "lfw" / "photos"
+    except pytest.skip.Exception:
+        return None
 
 
 def committed(folder):
     return len(list((folder / "out" / "rows").glob("rows-*.parquet")))
 
 
-def test_sigkill_at_any_moment(many, tmp_path):
+@pytest.mark.parametrize(
+    ("photos", "kills"), [(100, 5), pytest.param(500, 21, marks=pytest.mark.slow)]
+)
+def test_sigkill_at_any_moment(lfw, tmp_path, photos, kills):
     """Rounds of one to four processes, killed one after the other at random moments."""
     rng, killed, done = random.Random(1), 0, -1
-    options = {"shard_size": SHARD, "checkpoint_seconds": 0.05, "judged": False}
-    arguments = (many, tmp_path / "out", tmp_path / "work")
-    while killed < KILLS:
-        world.begin(many, tmp_path / "out")
+    write_many(tmp_path / "in", lfw, photos)
+    options = {"shard_size": SHARD, "judged": False}
+    arguments = (tmp_path / "in", tmp_path / "out", tmp_path / "work")
+    while killed < kills:
+        world.begin(*arguments[:2])
         count = rng.choice([1, 2, 3, 4, 4])
         workers = [
             world.start(
-                world.until_terminated, *arguments, process=process, processes=count, **options
+                world.until_terminated,
+                *arguments,
+                process=process,
+                processes=count,
+                checkpoint_seconds=0.05,
+                **options,
             )
             for process in range(count)
         ]
@@ -57,15 +71,18 @@ def test_sigkill_at_any_moment(many, tmp_path):
             time.sleep(0.005)
         for worker in workers:
             time.sleep(rng.uniform(0, 0.3))
-            killed += worker.is_alive()
             worker.kill()
             worker.join()
+            killed += worker.exitcode == -signal.SIGKILL
         done = committed(tmp_path)
-        assert done < PHOTOS // SHARD, "the job ended before it was killed often enough"
+        if done == photos // SHARD:  # begin again: there must be something to kill
+            shutil.rmtree(tmp_path / "out")
+            shutil.rmtree(tmp_path / "work")
+            done = -1
     last = world.run(*arguments, **options)
-    assert last.before.photos + last.counts.photos == PHOTOS
+    assert last.before.photos + last.counts.photos == photos
 
-    whole = world.run(many, tmp_path / "whole", tmp_path / "other", **options)
+    whole = world.run(tmp_path / "in", tmp_path / "whole", tmp_path / "other", **options)
     assert whole.counts.saved == len(world.files(tmp_path / "out" / "photos"))
     assert world.files(tmp_path / "out") == world.files(tmp_path / "whole")
 
@@ -73,14 +90,12 @@ def test_sigkill_at_any_moment(many, tmp_path):
 def test_sigterm_publishes_whole_shards_and_the_next_run_goes_on_there(undisturbed, tmp_path):
     arguments = (undisturbed.photos, tmp_path / "out", tmp_path / "work")
     world.begin(*arguments[:2])
-    worker = world.start(world.until_terminated, *arguments)
-    while committed(tmp_path) < 2:
+    worker = world.start(world.until_terminated, *arguments, readable=40)
+    while worker.is_alive() and committed(tmp_path) < 2:
         time.sleep(0.005)
-    asked = time.monotonic()
     worker.terminate()
-    worker.join(20)
+    worker.join()
     assert worker.exitcode == 0
-    assert time.monotonic() - asked < 10
     assert not (tmp_path / "out" / ".staging").exists()
     stopped = committed(tmp_path)
     known = progress.load(world.worker(*arguments).results.checkpoints)

@@ -38,6 +38,6 @@ def test_four_processes_give_the_bytes_of_one(undisturbed, tmp_path):
         for process in range(4)
     ]
     for worker in workers:
-        worker.join(120)
+        worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
     assert world.files(tmp_path / "out") == undisturbed.output

@@ -337,7 +337,7 @@ def test_figures_are_scalars_over_the_photos_done(tmp_path):
         ("quarantined", 32): 2,
         ("quarantined", 64): 3,
     }
-    deadline = time.monotonic() + 10  # a thread writes
+    deadline = time.monotonic() + 60  # a thread writes
     while len(events.scalars(file)) < len(expected) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert events.scalars(file) == expected

@@ -7,6 +7,7 @@ imported everything and computed nothing.
 import getpass
 import multiprocessing
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -158,7 +159,7 @@ def worker(
         results=results if sink is None else results._replace(sink=sink),
         encoding=Encoding(),
         error_budget=0.5,
-        checkpoint_seconds=0.2,
+        checkpoint_seconds=60,
         threads=Threads(in_flight=16),
     )._replace(**changes)
 
@@ -200,8 +201,18 @@ def keep_compilations() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def until_terminated(*arguments: Any, **options: Any) -> None:
-    """What a worker does: a job, until it is done or SIGTERM comes."""
+def until_terminated(*arguments: Any, readable: int = sys.maxsize, **options: Any) -> None:
+    """What a worker does: a job, until it is done or SIGTERM comes.
+
+    Photos from number `readable` on are not to be had before SIGTERM comes.
+    """
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    pipeline.run(worker(*arguments, **options), stop)
+    made = worker(*arguments, **options)
+
+    def read(number: int) -> bytes:
+        if number >= readable:
+            stop.wait()
+        return made.source.read(number)
+
+    pipeline.run(made._replace(source=made.source._replace(read=read)), stop)

@@ -30,6 +30,7 @@ RUNS = {
 }
 
 
+SHORT = ("make_protocol", "identification")  # one that attacks and one that does not
 NO_CACHE = ("bulk_measure", "make_protocol")
 
 
@@ -70,7 +71,9 @@ def started(name: str, folder: Path, shared: Path) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [n if n in SHORT else pytest.param(n, marks=pytest.mark.slow) for n in RUNS]
+)
 def test_quick(name: str, tmp_path: Path, shared: Path):
     figure, result = RUNS[name]
     process = started(name, tmp_path, shared)
@@ -95,6 +98,7 @@ def results_of(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, shared: Path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     out, err = started("identification", whole, shared).communicate()

@@ -23,7 +23,7 @@ from tipim_jax.photos.encode import encode
 from tipim_jax.photos.photo import PhotoError
 
 MEMORY = 3 * 2**30  # bytes of address space
-SLOWEST = 10  # seconds a file may take
+SLOWEST = 10  # seconds of CPU a file may take
 
 # (format, mode, options of Pillow)
 _KINDS = (
@@ -198,7 +198,7 @@ def main(first: int, count: int) -> None:
     seen, slowest = [], 0.0
     for make in planned:
         data = make()
-        faulthandler.dump_traceback_later(SLOWEST, exit=True)
+        faulthandler.dump_traceback_later(10 * SLOWEST, exit=True)
         started = time.process_time()
         seen.append(outcome(data))
         slowest = max(slowest, time.process_time() - started)

@@ -4,6 +4,8 @@ Masks are noise drawn from the photo, faces lie where `world.find` says. Nothing
 the journal, reports and signals are the real thing.
 """
 
+import itertools
+import math
 import multiprocessing
 import os
 import sys
@@ -79,20 +81,32 @@ def make_masks(engine, program, batch):
     return Attacked(0.01 * len(batch), len(batch))
 
 
-def start(arguments: Sequence[str]) -> multiprocessing.Process:
-    """The command in a process of its own, forked from a server that has imported everything."""
+def start(arguments: Sequence[str], batches: float = math.inf) -> multiprocessing.Process:
+    """The command in a process of its own, forked from a server that has imported everything.
+
+    After so many `batches` it waits for a signal.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    process = context.Process(target=_main, args=([str(argument) for argument in arguments],))
+    words = [str(argument) for argument in arguments]
+    process = context.Process(target=_main, args=(words, batches))
     process.start()
     return process
 
 
-def _main(arguments: list[str]) -> None:
+def _main(arguments: list[str], batches: float) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     install()
+    made = itertools.count()
+
+    def make_some(*given):
+        while next(made) >= batches:
+            time.sleep(0.1)
+        return make_masks(*given)
+
+    setattr(protect, "make_masks", make_some)
     sys.exit(cli.main(arguments))
 
 

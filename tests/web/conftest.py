@@ -104,7 +104,7 @@ class Tab:
 
     def settled(self) -> dict:
         """The state once nothing is being done."""
-        for _ in range(2000):
+        for _ in range(15_000):
             state = self.state()
             if not state["busy"] and not state["loading"]:
                 return state

@@ -239,7 +239,7 @@ def test_a_run_shows_how_far_it_is_waits_for_other_tabs_and_can_be_cancelled(bro
     go_on = threading.Event()
 
     def slow(strength):
-        assert go_on.wait(60)
+        assert go_on.wait(600)
         return engine(strength)
 
     with listening(lambda told: load(told)._replace(engine=slow)) as served:

@@ -225,7 +225,7 @@ def test_several_tabs_queue_and_one_can_give_up():
 
     def slow(strength):
         going.set()
-        assert go_on.wait(60)
+        assert go_on.wait(600)
         return engine(strength)
 
     with serving(lambda told: load(told)._replace(engine=slow)) as served:
@@ -233,7 +233,7 @@ def test_several_tabs_queue_and_one_can_give_up():
         photos = [tab.add("one.png", picture(i)) for i, tab in enumerate(tabs)]
         for tab, photo in zip(tabs, photos, strict=True):
             tab.run({photo["id"]: [1]})
-        assert going.wait(60)
+        assert going.wait(600)
         runs = [tab.state()["run"] for tab in tabs]
         assert [run["state"] for run in runs] == ["running", "waiting", "waiting"]
         assert [run["ahead"] for run in runs] == [0, 1, 2]
@@ -309,7 +309,7 @@ def test_faces_are_found_while_the_rest_is_loaded(monkeypatch):
     loaded = threading.Event()
 
     def build(*_, **__):
-        assert loaded.wait(60)
+        assert loaded.wait(600)
         raise UserError("frfeat is not here")
 
     monkeypatch.setattr(tasks.engine, "build", build)
