@@ -106,7 +106,7 @@ def _main(arguments: list[str], batches: float) -> None:
             time.sleep(0.1)
         return make_masks(*given)
 
-    setattr(protect, "make_masks", make_some)
+    protect.make_masks = make_some
     sys.exit(cli.main(arguments))
 
 

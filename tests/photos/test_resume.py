@@ -388,8 +388,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tipim, ph
     while kills < 20:
         if count_saved(out) == COUNT - 1:
             shutil.rmtree(out)  # begin again: there must be something to kill
-        wanted = pick.randrange(COUNT - 1)
-        process = standin.start(["protect", photos, "--out", out])
+        wanted = count_saved(out) + pick.randrange(4)
+        process = standin.start(["protect", photos, "--out", out], batches=1)
         while process.is_alive() and count_saved(out) < wanted:
             time.sleep(0.002)
         process.join(pick.uniform(0, 0.1))
