@@ -111,7 +111,7 @@ class _Task(NamedTuple):
 
 def run(options: argparse.Namespace, photos: Sequence[str | Path]) -> int:
     """Protects the photos, prints and writes the proof and returns the exit code."""
-    with Phases() as phases:
+    with Phases() as phases, notices_said(phases.say):
         return _run(options, photos, phases)
 
 
@@ -210,21 +210,21 @@ def _do(
             return done, timings, None
         phases.begin("loading recognisers")
         models = None
-        with notices_said(phases.say):
-            if task.jobs:
-                models = load_models(
-                    task.surrogates,
-                    task.goals,
-                    task.settings,
-                    own=task.options.targets is not None,
-                    detector=task.detector,
-                    photos=task.asked,
-                    told=phases.begin,
-                )
+        if task.jobs:
+            models = load_models(
+                task.surrogates,
+                task.goals,
+                task.settings,
+                own=task.options.targets is not None,
+                detector=task.detector,
+                photos=task.asked,
+                told=phases.begin,
+            )
+        if stale:
             judges = verify.verifiers() if models is None else models.judges
-        # one that cannot be loaded after all says nothing new
-        thresholds = {judge.name: judge.threshold for judge in judges}
-        stale = [i for i in stale if _knows_less(done[i], thresholds)]
+            # one that cannot be loaded after all says nothing new
+            known = {judge.name: judge.threshold for judge in judges}
+            stale = [i for i in stale if _knows_less(done[i], known)]
         if stale:
             phases.begin("judging what was done earlier by recognisers that are new")
         find = find_faces.finder(task.detector)

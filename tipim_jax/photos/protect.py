@@ -5,10 +5,9 @@ import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -71,23 +70,49 @@ def load_models(
       surrogates, settings, photos, devices, shard_params, told: as for `engine.build`.
       goals: the targets.
       own: whether they are the user's.
-      judges: names of the recognisers that judge; all that are here by default.
+      judges: names of the recognisers that judge; all that are here by default, which are loaded while the
+        first masks are made.
       detector: parameters of `ports.yunet`, where they are loaded already.
 
     Raises:
       UserError: as `engine.build` and `verify.verifiers`.
     """
     find = finder(detector)
-    with ThreadPoolExecutor(2) as pool:
-        build = partial(engine.build, photos=photos, shard_params=shard_params, told=told)
-        building = pool.submit(build, surrogates, goals, settings, devices)
+    pool = ThreadPoolExecutor(1)
+    try:
         looking = pool.submit(find, np.zeros((_USUAL, _USUAL, 3), np.uint8))
-        asked = verify.verifiers(judges)
-        made = building.result()
+        # Nobody asks them before the first masks are made. Those that are named may be refused, and soon.
+        asked = (
+            _Later(pool.submit(verify.verifiers)) if judges is None else verify.verifiers(judges)
+        )
+        made = engine.build(
+            surrogates,
+            goals,
+            settings,
+            devices,
+            photos=photos,
+            shard_params=shard_params,
+            told=told,
+        )
         looking.result()
+    finally:
+        pool.shutdown(wait=False)
     if problem := warning(goals):
         warnings.warn(Notice(problem), stacklevel=2)
     return Models(find, made, asked, goals if own else None)
+
+
+class _Later(Sequence[Verifier]):
+    """Judges that are still being loaded; whoever looks at one waits for all."""
+
+    def __init__(self, loading: Future[list[Verifier]]) -> None:
+        self._loading = loading
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._loading.result()[index]
+
+    def __len__(self) -> int:
+        return len(self._loading.result())
 
 
 class Progress(NamedTuple):
@@ -247,13 +272,14 @@ def _finished(
         return Outcome(one.key, error=one.error)
     if one.pending.faceless:
         return Outcome(one.key, faceless=one.pending.faceless, faces=left_alone(one.pending))
+    judges = tuple(models.judges)  # if they cannot be loaded, no photo is to blame
     try:
         done = finish(
             one.pending,
             models.engine.settings.epsilon,
             encoding,
             models.find,
-            models.judges,
+            judges,
             pictures=pictures,
             targets=models.targets,
         )
