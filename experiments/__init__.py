@@ -1,0 +1,9 @@
+"""Launches for researchers; they need the extra `experiments`."""
+
+from importlib.util import find_spec
+
+from tipim_jax.errors import UserError
+
+for _package in ("jinja2", "matplotlib", "tabulate", "xarray"):
+    if find_spec(_package) is None:
+        raise UserError(f'launches need {_package}; run `pip install "tipim-jax[experiments]"`')

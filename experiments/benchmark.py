@@ -31,15 +31,13 @@ from absl import flags
 
 from experiments.data import dataset
 from experiments.judging import ranking
-from experiments.launching import entry
+from experiments.launching import entry, launch
 from experiments.protection import runs
 from experiments.reporting import plots, results
-from experiments.speed import contenders, machine, sharding
+from experiments.speed import contenders, cost, machine, sharding
 from experiments.speed.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
+from experiments.speed.cost import Passes
 
-_MODELS = flags.DEFINE_list(
-    "models", ["mobilefacenet_casia", "irse50", "sface+dlib"], "Surrogates; + joins several."
-)
 _TARGETS = flags.DEFINE_list("targets", ["1", "5", "10", "20"], "Numbers of targets T.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "Images at once.")
 _WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d), and (r).")
@@ -47,17 +45,11 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed turns of each implementation.
 _EXTRA_STEPS = flags.DEFINE_integer(
     "extra_steps", 3, "k; fewer where a step takes long.", lower_bound=1
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "An identity folder, to compare protection too.")
-_PROTOCOL = flags.DEFINE_string("protocol", None, "The manifest that goes with it.")
-_CACHE = flags.DEFINE_string("cache", "results/cache", "Aligned faces and embeddings.")
-_NUM_PROBES = flags.DEFINE_integer(
-    "num_probes", 20, "Photos that each implementation protects.", lower_bound=1
-)
 _DEVICES = flags.DEFINE_integer(
     "devices", 0, "Simulated devices for the sharding check.", lower_bound=0
 )
-_WORKDIR = flags.DEFINE_string("workdir", "results/benchmark", "Where results go.")
-_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run.")
+flags.set_default(launch.NUM_PROBES, 20)
+NAMES = ["mobilefacenet_casia", "irse50", "sface+dlib"]  # of --models, unless some are given
 
 LONG = 20.0  # seconds of one step beyond which a single extra step is timed
 LATER = {"d": 8}  # (d) searches in its first step alone: so many more of the short ones after it
@@ -73,37 +65,30 @@ class Timing(NamedTuple):
 
 def timings(attempts: dict[str, Attempt], rounds: int, extra: int) -> dict[str, Timing]:
     """Times implementations in turns."""
-    lengths, peaks, times = {}, {}, {}
+    lengths, peaks = {}, {}
     for name, attempt in attempts.items():
         attempt(1)  # compiles
-        machine.reset_peak()
-        held, started = machine.memory("VmRSS"), time.perf_counter()
-        attempt(1)
-        peaks[name] = max(machine.memory("VmHWM") - held, 0)
-        more = extra * LATER.get(name, 1)
-        lengths[name] = 1 + (1 if time.perf_counter() - started > LONG else more)
+        started = time.perf_counter()
+        peaks[name] = machine.growth(partial(attempt, 1))
+        long = time.perf_counter() - started > LONG
+        lengths[name] = 1 + (1 if long else extra * LATER.get(name, 1))
         attempt(lengths[name])
-        times[name] = np.zeros((rounds, 2))
-    for turn, name in product(range(rounds), attempts):
-        for column, steps in enumerate((1, lengths[name])):
-            started = time.perf_counter()
-            attempts[name](steps)
-            times[name][turn, column] = time.perf_counter() - started
+    calls = {
+        (name, steps): partial(attempt, steps)
+        for name, attempt in attempts.items()
+        for steps in (1, lengths[name])
+    }
+    times = {key: float(np.median(t)) for key, t in machine.in_turns(calls, rounds).items()}
     timed = {}
-    for name, (one, more) in ((name, np.median(t, 0)) for name, t in times.items()):
-        each = max(more - one, 0.0) / (lengths[name] - 1)
-        timed[name] = Timing(float(one + (SETTING.steps - 1) * each), peaks[name])
+    for name, length in lengths.items():
+        one = times[name, 1]
+        each = max(times[name, length] - one, 0.0) / (length - 1)
+        timed[name] = Timing(one + (SETTING.steps - 1) * each, peaks[name])
     return timed
 
 
 def cell(
-    used: Model,
-    targets: int,
-    batch: int,
-    rounds: int,
-    extra: int,
-    per_pass: tuple[float, float],
-    wanted: str,
+    used: Model, each: Passes, wanted: str, rounds: int, extra: int, targets: int, batch: int
 ) -> list[dict[str, Any]]:
     """One table row per wanted implementation; (a) and (r) only with their one image at a time."""
     given = contenders.inputs(used, targets, batch)
@@ -114,8 +99,7 @@ def cell(
     }
     rows = []
     for name, timed in timings(attempts, rounds, extra).items():
-        forward, back = contenders.passes(name, targets, SETTING.steps)
-        seconds = timed.seconds / batch
+        made, seconds = contenders.passes(name, targets), timed.seconds / batch
         rows.append(
             {
                 "model": used.name,
@@ -124,8 +108,8 @@ def cell(
                 "implementation": IMPLEMENTATIONS[name],
                 "s/face": seconds,
                 "peak MiB": round(timed.peak / 2**20),
-                "passes/step": (forward + back) / SETTING.steps,
-                "GFLOP/s": (forward * per_pass[0] + back * per_pass[1]) / seconds / 1e9,
+                "passes/step": sum(made) / SETTING.steps,
+                "GFLOP/s": cost.operations(made, each) / seconds / 1e9,
             }
         )
     return rows
@@ -161,31 +145,6 @@ def protection(used: Model, bench: ranking.Bench, name: str) -> dict[str, Any]:
     return row
 
 
-# Peak dense bfloat16 rate, FLOP/s, as the makers state it (H100 SXM without sparsity; TPU v5e).
-ACCELERATORS = {"H100": 989e12, "TPU v5e": 197e12}
-UTILISATION = 0.4
-
-
-def roofline(used: Model, targets: int, per_pass: tuple[float, float]) -> list[dict[str, Any]]:
-    """Faces per second that the arithmetic allows at a utilisation of 40 %."""
-    forward, back = contenders.passes("d", targets, SETTING.steps)
-    per_face = forward * per_pass[0] + back * per_pass[1]
-    return [
-        {
-            "model": used.name,
-            "GFLOP forward": per_pass[0] / 1e9,
-            "GFLOP pull-back": per_pass[1] / 1e9,
-            "forward passes": forward,
-            "pull-backs": back,
-            "GFLOP/face": per_face / 1e9,
-            "accelerator": name,
-            "TFLOP/s at 40 %": UTILISATION * peak / 1e12,
-            "faces/s": UTILISATION * peak / per_face,
-        }
-        for name, peak in ACCELERATORS.items()
-    ]
-
-
 def curves(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, plots.Line]]:
     """Model -> implementation -> seconds per face against targets, with the batch size that suits it best."""
     best: dict[str, dict[str, dict[int, float]]] = {}
@@ -211,10 +170,10 @@ def speedup(rows: Iterable[dict[str, Any]], name: str, targets: int, than: str) 
     return best[0] / best[1]
 
 
-def check_sharding(devices: int, names: Sequence[str], workdir: str) -> None:
+def check_sharding(devices: int, names: Sequence[str]) -> None:
     """Main of --devices."""
     jax.config.update("jax_num_cpu_devices", devices)
-    folder = results.prepare(workdir, {"devices": devices, "models": list(names)})
+    folder = launch.folder("benchmark", {"devices": devices, "models": list(names)})
     rows = [row for name in names for row in sharding.check(contenders.model(name), devices)]
     print(results.save(folder, "sharding", rows, machine=results.machine()))
     worst = max(row["largest difference"] for row in rows if row["split by"] == sharding.OURS)
@@ -223,42 +182,42 @@ def check_sharding(devices: int, names: Sequence[str], workdir: str) -> None:
 
 def compare_protection(folder: Path, names: Sequence[str]) -> None:
     """The part of --data_dir: every implementation on the same photos."""
-    protocol = dataset.chosen_protocol(False, _DATA_DIR.value, _PROTOCOL.value, _CACHE.value)
-    bench = ranking.bench(dataset.thinned(protocol, _NUM_PROBES.value), None, Path(_CACHE.value))
+    photos, count = launch.protocol(), launch.NUM_PROBES.value
+    bench = ranking.bench(dataset.thinned(photos, count), None, Path(launch.CACHE.value))
     rows = []
     judges = {judge.name: runs.digest(judge.name) for judge in bench.judges}
     for name, implementation in product(names, _WANTED.value):
-        path = folder / f"protection-{name}-{implementation}-{_NUM_PROBES.value}.json"
+        path = folder / f"protection-{name}-{implementation}-{count}.json"
         used = contenders.model(name)
-        made_of = {"weights": used.digest, "photos": protocol.digest, "judges": judges}
+        made_of = {"weights": used.digest, "photos": photos.digest, "judges": judges}
         rows.append(results.kept(path, made_of, partial(protection, used, bench, implementation)))
     print(results.save(folder, "protection", rows))
 
 
 def main(_: list[str]) -> None:
-    quick = _QUICK.value
-    names = ["mobilefacenet_casia"] if quick else _MODELS.value
+    quick = launch.QUICK.value
+    names = ["mobilefacenet_casia"] if quick else launch.MODELS.value or NAMES
     if _DEVICES.value:
-        return check_sharding(_DEVICES.value, names, _WORKDIR.value)
-    counts = [4] if quick else entry.numbers("targets", _TARGETS.value)
+        return check_sharding(_DEVICES.value, names)
+    counts = [2] if quick else entry.numbers("targets", _TARGETS.value)
     batches = [1] if quick else entry.numbers("batches", _BATCHES.value)
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)
     wanted = "rd" if quick else _WANTED.value
     contenders.check_wanted(wanted)
-    folder = results.prepare(
-        _WORKDIR.value, {**SETTING._asdict(), "rounds": rounds, "extra_steps": extra}
-    )
+    config = {**SETTING._asdict(), "rounds": rounds, "extra_steps": extra}
+    folder = launch.folder("benchmark", config)
+    usual = 10 if 10 in counts else counts[-1]
     rows, bounds = [], []
     for name in names:
         used = contenders.model(name)
-        per_pass = machine.flops(used.combined)
+        each = cost.flops(used.combined)
         for count, batch in product(counts, batches):
             rows += results.kept(
                 folder / f"cell-{name}-T{count}-B{batch}-{wanted}.json",
                 {"weights": used.digest},
-                partial(cell, used, count, batch, rounds, extra, per_pass, wanted),
+                partial(cell, used, each, wanted, rounds, extra, count, batch),
             )
-        bounds += roofline(used, counts[-1] if 10 not in counts else 10, per_pass)
+        bounds += cost.capacity(name, contenders.passes("d", usual), each, {})
     compared = names if {"a", "c"} <= set(wanted) else []
     record = results.kept(
         folder / "notes.json",
@@ -271,17 +230,16 @@ def main(_: list[str]) -> None:
         },
     )
     print(results.save(folder, "benchmark", rows, **record, machine=results.machine()))
-    print(results.save(folder, "roofline", bounds))
+    print(results.save(folder, "capacity", bounds))
     if not quick:
         axes = plots.Axes("targets", "seconds per face", log=True)
         results.write_bytes(folder / "benchmark.png", plots.panels(curves(rows), axes))
-    if _DATA_DIR.value and not quick:
+    if launch.DATA_DIR.value and not quick:
         compare_protection(folder, names)
     print(json.dumps(record))
     there = [name for name in contenders.ONE_BY_ONE if name in wanted and 1 in batches]
     if there and "d" in wanted:
-        count = counts[-1] if 10 not in counts else 10
-        factor = speedup(rows, names[0], count, there[0])
+        factor = speedup(rows, names[0], usual, there[0])
         label = "in PyTorch" if there[0] in contenders.PYTORCH else "in JAX"
         print(
             f"{names[0]}: ours default {factor:.1f} times faster than the released structure {label}"

@@ -6,14 +6,14 @@
 The first compares, in one process, the bulk pipeline on photos with the attack alone on their faces, aligned
 beforehand, in turns, and prints a capacity table from the FLOPs that XLA counts. The second protects
 synthetic photos of noise with a fixed finder and a dense network, and records the process' resident memory; it
-resumes. --quick: the first on three demo photos with two steps.
+resumes. --quick: the first on two demo photos with two steps.
 """
 
 import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from experiments.launching import entry
+from experiments.launching import entry, launch
 from experiments.reporting import results
-from experiments.speed import machine
+from experiments.speed import cost, machine
 from ports import zoo
 from tipim_jax.bulk import job, pipeline, sources, storage
 from tipim_jax.bulk.job import BulkOptions, RunOptions
@@ -45,17 +45,12 @@ from tipim_jax.photos.pending import detect, make_masks
 from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Photos of people, in any tree.")
 _NUM_PHOTOS = flags.DEFINE_integer("num_photos", 96, "Evenly spaced ones of them.")
 _MEMORY_PHOTOS = flags.DEFINE_integer("memory_photos", 0, "Synthetic photos; 0 for throughput.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Faces that a device attacks at once.")
 _SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers to attack.")
 _STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Turns of attack alone and bulk.")
-_WORKDIR = flags.DEFINE_string("workdir", "results/bulk_measure", "Where results go.")
-_QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo photos.")
-
-SUSTAINED = (10, 50, 100)  # TFLOP/s of the devices in the capacity table
+flags.set_default(launch.BATCH_SIZE, 8)
 
 
 def load(surrogates: Sequence[str], settings: Settings, find: Find) -> Models:
@@ -117,66 +112,6 @@ def throughput(made: Models, photos: Path, workdir: Path, rounds: int) -> list[d
     return table
 
 
-def passes(settings: Settings, count: int) -> dict[str, int]:
-    """Forward passes and pull-backs of one face towards `count` targets, counted as they happen."""
-    seen = Counter[str]()
-
-    def note(what: str) -> None:
-        jax.debug.callback(lambda: seen.update([what]))
-
-    @jax.custom_vjp
-    def embed(params: jax.Array, image: jax.Array) -> jax.Array:
-        note("forward")
-        return l2_normalise(params @ image.reshape(-1))
-
-    def there(params: jax.Array, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return embed(params, image), params
-
-    def back(params: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # The callback must depend on the cotangent, to be called for each.
-        jax.debug.callback(lambda _: seen.update(["pull_back"]), cotangent[0])
-        return params, (cotangent @ params).reshape(8, 8, 3)
-
-    embed.defvjp(there, back)
-    rng = np.random.default_rng(0)
-    params = jnp.asarray(rng.normal(size=(count + 2, 192)), jnp.float32)
-    images = jnp.asarray(rng.integers(0, 256, (1, 8, 8, 3)), jnp.float32)
-    method = compilation.compose(embed, compilation.dials(settings), settings.goal)
-    problem = attack.prepare(embed, params, images, jnp.eye(count, count + 2), jnp.asarray(8.0))
-    jax.effects_barrier()
-    seen.clear()
-    state = attack.initial_state(method, problem)
-    keys = jax.random.split(jax.random.key(0), 1)
-    state, _ = attack.run(method, params, keys, state, problem, num_steps=settings.steps)
-    jax.block_until_ready(state)
-    jax.effects_barrier()
-    return dict(seen)
-
-
-def capacity(cost: dict[str, float], made: dict[str, int], measured: float) -> list[dict[str, Any]]:
-    """Device hours for one million and a hundred million faces.
-
-    Args:
-      cost: GFLOP of a forward pass and of a pull-back.
-      made: passes of one face, from `passes`.
-      measured: faces/s of this machine.
-    """
-    gflop = sum(made[kind] * cost[kind] for kind in cost)
-    rates = {"this machine, measured": measured} | {
-        f"a device that sustains {tera} TFLOP/s": 1e3 * tera / gflop for tera in SUSTAINED
-    }
-    return [
-        {
-            "device": name,
-            "GFLOP/face": gflop,
-            "faces/s": rate,
-            "hours for 1 M faces": 1e6 / rate / 3600,
-            "hours for 100 M faces": 1e8 / rate / 3600,
-        }
-        for name, rate in rates.items()
-    ]
-
-
 def fixed(pixels: np.ndarray) -> list[Face]:
     """A face that fills the photo."""
     side = float(pixels.shape[0])
@@ -219,7 +154,7 @@ def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
     def watch(meter: Any) -> None:
         with path.open("a") as file:
             done = meter.before.photos + meter.counts.photos
-            file.write(f"{done},{machine.memory('VmRSS') / 2**20:.1f}\n")
+            file.write(f"{done},{machine.resident() / 2**20:.1f}\n")
 
     part = worker(made, workdir / "in", workdir)
     pipeline.run(part._replace(checkpoint_seconds=5.0), threading.Event(), watch)
@@ -228,13 +163,12 @@ def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
 
 
 def main(_: list[str]) -> None:
-    quick, count = _QUICK.value, _MEMORY_PHOTOS.value
+    quick, count = launch.QUICK.value, _MEMORY_PHOTOS.value
     surrogates = ["sface"] if quick else _SURROGATES.value
-    size = 2 if quick else _BATCH_SIZE.value
-    settings = presets.PRESETS[_STRENGTH.value]._replace(batch_size=size)
-    settings = settings._replace(steps=2) if quick else settings
+    settings = presets.PRESETS[_STRENGTH.value]._replace(batch_size=launch.BATCH_SIZE.value)
+    settings = settings._replace(batch_size=1, steps=2) if quick else settings
     config = {"settings": settings._asdict(), "surrogates": surrogates, "memory_photos": count}
-    workdir = results.prepare(_WORKDIR.value, config)
+    workdir = launch.folder("bulk_measure", config)
     if count:
         points = memory(count, workdir)
         print(results.save(workdir, "memory", points, machine=results.machine()))
@@ -244,20 +178,21 @@ def main(_: list[str]) -> None:
         )
         return
     photos = workdir / "in"
-    folder = str(demo.demo_photos()[0].parent) if quick else _DATA_DIR.value
+    folder = str(demo.demo_photos()[0].parent) if quick else launch.DATA_DIR.value
     if folder is None:
         raise UserError("--data_dir is needed; or try --quick")
-    copy_photos(Path(folder), photos, 3 if quick else _NUM_PHOTOS.value)
+    copy_photos(Path(folder), photos, 2 if quick else _NUM_PHOTOS.value)
     made = load(surrogates, settings, finder())
     table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
     print(results.save(workdir, "throughput", table, machine=results.machine()))
     rate = max(row["attack alone, faces/s"] for row in table)
-    forward, back = machine.flops(ensemble.combine([zoo.load(name) for name in surrogates]))
-    cost = {"forward": forward / 1e9, "pull_back": back / 1e9}
-    counted = passes(settings, len(made.engine.targets))
-    hours = capacity(cost, counted, rate)
-    print(f"passes of a face: {counted}; GFLOP of a pass: {cost}")
-    print(results.save(workdir, "capacity", hours, passes=counted, gflop=cost))
+    each = cost.flops(ensemble.combine([zoo.load(name) for name in surrogates]))
+    dials = compilation.dials(settings)
+    compose = partial(compilation.compose, dials=dials, goal=settings.goal)
+    counted = cost.passes(compose, len(made.engine.targets), settings.steps)
+    measured = {"this machine, measured": rate}
+    hours = cost.capacity("+".join(surrogates), counted, each, measured)
+    print(results.save(workdir, "capacity", hours))
     share = sum(row["share"] for row in table) / len(table)
     print(f"bulk reaches {share:.3f} of the attack alone")
 

@@ -143,11 +143,11 @@ def main(argv: list[str]) -> None:
     if folders:
         if len(folders) < 2:
             raise UserError("--compare takes the folders of two runs")
-        workdir = Path(flags.FLAGS.workdir or "results/dynamics_compared")
+        workdir = Path(launch.WORKDIR.value or "results/dynamics_compared")
         compare(folders, workdir)
         print(f"{' and '.join(folders)} overlaid in {workdir / 'report.html'}")
         return
-    quick = flags.FLAGS.quick
+    quick = launch.QUICK.value
     surrogates = ["sface"] if quick else _SURROGATES.value
     names = _QUICK_PROBES if quick else tuple(_PROBES.value)
     run = launch.begin(

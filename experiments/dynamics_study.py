@@ -354,7 +354,7 @@ def main(_: list[str]) -> None:
     asked = list(QUESTIONS) if _QUESTION.value == "all" else [_QUESTION.value]
     if not set(asked) <= set(QUESTIONS):
         raise UserError(f"--question is one of {', '.join(QUESTIONS)}, or all")
-    quick = flags.FLAGS.quick
+    quick = launch.QUICK.value
     source = "sface" if quick else _SOURCE.value
     witnesses = ["dlib"] if quick else _WITNESSES.value
     run = launch.begin("dynamics_study", source=source, witnesses=witnesses, setting=SETTING)

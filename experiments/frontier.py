@@ -148,14 +148,15 @@ def frontier(made: Sequence[Row], seed: int) -> bytes:
 
 
 def main(_: list[str]) -> None:
-    quick = flags.FLAGS.quick
+    quick = launch.QUICK.value
     first, count = (0, 2) if quick else chosen_probes(_PROBES.value)
     after = ["JPEG 75"] if quick else journeys(_AFTER.value)
     if len(_COMPARE.value) == 1:
         raise UserError("--compare takes two rows or more")
     albums = scene.albums([Path(folder) for folder in ([] if quick else _ALBUMS.value)])
     panel = judges.load(
-        [Path(place) for place in _JUDGES.value], ["sface", "dlib"] if quick else flags.FLAGS.models
+        [Path(place) for place in _JUDGES.value],
+        ["sface", "dlib"] if quick else launch.MODELS.value,
     )
     wanted = _QUICK_ROWS if quick else [*_ROWS.value, *_COMPARE.value]
     names = named(wanted, [judge.name for judge in panel], quick)

@@ -27,45 +27,37 @@ from absl import flags
 
 from experiments.data import dataset, identity_folder, protocols
 from experiments.data.people import people_of
-from experiments.launching import entry
+from experiments.launching import entry, launch
 from tipim_jax.errors import UserError
 
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of photos, person/photo or flat, or a dataset that TFDS prepared."
-)
 _OUT = flags.DEFINE_string("out", None, "The manifest to write.")
 _KIND = flags.DEFINE_enum("kind", "identification", ["identification", "verification"], "Protocol.")
 _BASE = flags.DEFINE_string("base", None, "Manifest to take the split from.")
-_PROBES = flags.DEFINE_integer("num_probes", 500, "People, or photos, to protect.")
 _TARGETS = flags.DEFINE_integer("num_targets", None, "Target people; 10, or 4 for verification.")
 _DISTRACTORS = flags.DEFINE_integer("num_distractors", 500, "Strangers in the gallery.")
 _PAIRS = flags.DEFINE_list("target_pairs", [], "AIM:TEST photos of each target of a flat folder.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
 _PACK = flags.DEFINE_string("pack", None, "Also pack the photos as ArrayRecord below this folder.")
-_CACHE = flags.DEFINE_string("cache", "results/cache", "Where such a dataset is unpacked.")
-_WORKDIR = flags.DEFINE_string("workdir", "results/make_protocol", "Where a --quick run writes.")
-_QUICK = flags.DEFINE_bool("quick", False, "Both kinds, of the demo photos.")
+flags.set_default(launch.NUM_PROBES, 500)  # people, or photos, to protect
 
 
 def main(_: list[str]) -> None:
-    if _QUICK.value:
-        quick(Path(_WORKDIR.value))
+    if launch.QUICK.value:
+        quick(Path(launch.WORKDIR.value or "results/make_protocol"))
         return
-    if not (_DATA_DIR.value and _OUT.value):
+    if not (launch.DATA_DIR.value and _OUT.value):
         raise UserError("give --data_dir and --out, or --quick")
     verify = _KIND.value == "verification"
-    targets = _TARGETS.value or (4 if verify else 10)
+    probes, targets = launch.NUM_PROBES.value, _TARGETS.value or (4 if verify else 10)
+    seed = launch.SEED.value
     try:
-        root = dataset.photo_folder(Path(_DATA_DIR.value), Path(_CACHE.value))
+        root = dataset.photo_folder(Path(launch.DATA_DIR.value), Path(launch.CACHE.value))
         people = people_of(root)
         if _BASE.value:
             made = protocols.based(Path(_BASE.value), people)
         elif verify:
-            made = protocols.verification(people, _PROBES.value, targets, _PAIRS.value, _SEED.value)
+            made = protocols.verification(people, probes, targets, _PAIRS.value, seed)
         else:
-            made = protocols.identification(
-                people, _PROBES.value, targets, _DISTRACTORS.value, _SEED.value
-            )
+            made = protocols.identification(people, probes, targets, _DISTRACTORS.value, seed)
         protocols.write(made, root, Path(_OUT.value))
         if _PACK.value:
             print(f"packed {identity_folder.pack(root, Path(_PACK.value))}")

@@ -142,7 +142,7 @@ def measured(
 
 def main(_: list[str]) -> None:
     judges, absent = third_party.installed()
-    run = launch.begin("third_party_search", probes=launch.num_probes())
+    run = launch.begin("third_party_search", probes=launch.NUM_PROBES.value)
     lines, missing = measured(run, dataset.thinned(run.protocol, run.probes), judges)
     print(results.save(run.workdir, "third_party_search", lines, absent=absent, missing=missing))
     note = paper.SEARCH_API + (f" Not installed: {'; '.join(absent)}." if absent else "")

@@ -170,11 +170,11 @@ def manifests(run: Run) -> list[matching.Manifest]:
 
 
 def main(_: list[str]) -> None:
-    goal, framed, quick = _GOAL.value, _FRAMING.value, flags.FLAGS.quick
+    goal, framed, quick = _GOAL.value, _FRAMING.value, launch.QUICK.value
     hide = goal == "obfuscation"
     method = ("mim_untargeted" if hide else "mim") if quick else _METHOD.value
     check(method, goal, framed)
-    models = list(zoo.SURROGATES) if quick else list(dict.fromkeys(flags.FLAGS.models or []))
+    models = list(zoo.SURROGATES) if quick else list(dict.fromkeys(launch.MODELS.value or []))
     chosen = boxes(models, _BLACK_BOXES.value, _SURROGATES.value)
     files = launch.places()[1]
     run = launch.begin(

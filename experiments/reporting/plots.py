@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
-
-from tipim_jax.errors import UserError
 
 Numbers = Sequence[float] | np.ndarray
 
@@ -107,8 +107,6 @@ def bars(
     `tilt` sets long names of groups at an angle.
     """
     figure, frames = _figure(len(plots), 1, wide=True)
-    from matplotlib import colormaps
-
     for frame, (title, series) in zip(frames, plots.items()):
         groups = list(dict.fromkeys(group for bars in series.values() for group in bars))
         width = 0.8 / max(1, len(series))
@@ -137,10 +135,6 @@ def boxes(plots: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]], axes:
 
 
 def _figure(count: int, columns: int = 3, *, wide: bool = False) -> tuple[Any, list[Any]]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError('plots need matplotlib; run `pip install "tipim-jax[plots]"`') from None
     columns = min(columns, count)
     rows = -(-count // columns)
     size = (9.0, 3.2 * rows) if wide else (3.6 * columns, 2.9 * rows)

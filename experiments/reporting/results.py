@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 from absl import logging
+from jinja2 import Environment, StrictUndefined
+from tabulate import tabulate
 
 from tipim_jax.errors import UserError
 from tipim_jax.photos.files import write_atomically
@@ -94,34 +96,42 @@ def save(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], **notes: An
     record = {"rows": [dict(row) for row in rows], **notes}
     write(folder / f"{name}.json", json.dumps(record, indent=1, default=str) + "\n")
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns(rows), lineterminator="\n")
+    writer = csv.DictWriter(buffer, _columns(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write(folder / f"{name}.csv", buffer.getvalue())
-    table = markdown(rows)
-    write(folder / f"{name}.md", table)
-    return table
+    markdown = table(rows, "pipe") + "\n"
+    write(folder / f"{name}.md", markdown)
+    return markdown
 
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Every key of the rows, in the order in which they come up."""
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def cell(value: Any) -> str:
-    """A value as tables show it."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def table(rows: Sequence[Mapping[str, Any]], form: str) -> str:
+    """A table in one of tabulate's formats; numbers right-aligned, with three decimals if not whole."""
 
+    def shown(value: Any) -> str:
+        return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table; numbers right-aligned."""
-    names = columns(rows)
+    names = _columns(rows)
     numeric = [all(isinstance(row.get(c, 0), int | float | None) for row in rows) for c in names]
-    lines = [
-        "| " + " | ".join(names) + " |",
-        "|" + "|".join("---:" if n else "---" for n in numeric) + "|",
-        *("| " + " | ".join(cell(row.get(c, "")) for c in names) + " |" for row in rows),
-    ]
-    return "\n".join(lines) + "\n"
+    return tabulate(
+        [[shown(row.get(name, "")) for name in names] for row in rows],
+        names,
+        form,
+        colalign=["right" if number else "left" for number in numeric],
+        disable_numparse=True,
+    )
+
+
+def write_page(path: Path, module: str, **values: Any) -> Path:
+    """Writes a page of HTML by the template beside a module's file that bears the page's name."""
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    template = Path(module).with_name(path.name).read_text(encoding="utf-8")
+    write(path, environment.from_string(template).render(values) + "\n")
+    return path

@@ -9,6 +9,7 @@ random affine views unless said otherwise.
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.protection import methods
-from experiments.speed import machine, released
+from experiments.speed import cost, machine, released
 from ports import architectures, random_weights, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import OwnFile
 from ports.convert import export
-from tipim_jax.core import attack, diversity, ensemble, search
+from tipim_jax.core import attack, diversity, ensemble
 from tipim_jax.core.geometry import CANVAS_SIZE
-from tipim_jax.core.types import Recogniser
+from tipim_jax.core.types import Attack, Embed, Recogniser
 from tipim_jax.errors import UserError
 from tipim_jax.photos.engine import WEIGHTS
 
@@ -115,26 +116,24 @@ def inputs(used: Model, count: int, batch: int) -> Inputs:
 Attempt = Callable[[int], np.ndarray]  # steps -> protected images [B,160,160,3]
 
 
-def ours(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
-    """Makes a JAX implementation; its inputs lie on the device before it is timed."""
+def composed(name: str, embed: Embed, *, views: bool = True) -> Attack:
+    """The attack of (c) or (d)."""
     searches = {"c": "exhaustive", "d": "default"}
     setting = SETTING._replace(search=searches[name], diversity="affine" if views else "none")
-    composed = methods.compose("tip_im", used.combined.embed, setting).attack
+    return methods.compose("tip_im", embed, setting).attack
+
+
+def ours(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
+    """Makes a JAX implementation; its inputs lie on the device before it is timed."""
+    method, params = composed(name, used.combined.embed, views=views), used.combined.params
     keys = jax.random.split(jax.random.key(0), len(given.images))
     epsilon = jnp.asarray(SETTING.epsilon)
     problem = attack.prepare(*used.combined, given.images, given.targets, epsilon)
 
     def attempt(steps: int) -> np.ndarray:
-        state, _ = attack.run(
-            composed,
-            used.combined.params,
-            keys,
-            attack.initial_state(composed, problem),
-            problem,
-            num_steps=steps,
-            record=attack.nothing,
-        )
-        return np.asarray(state.image)
+        state = attack.initial_state(method, problem)
+        kept = {"num_steps": steps, "record": attack.nothing}
+        return np.asarray(attack.run(method, params, keys, state, problem, **kept)[0].image)
 
     return attempt
 
@@ -154,9 +153,10 @@ def one_by_one(used: Model, given: Inputs, *, views: bool = True) -> Attempt:
     """Makes the JAX implementation of the released structure."""
     images, targets = jnp.asarray(given.images), jnp.asarray(given.targets)
     keys = jax.random.split(jax.random.key(0), len(images))
+    view = _view if views else _as_it_is
 
     def last(image: jax.Array, key: jax.Array, steps: int) -> np.ndarray:
-        made = released.iterations(
+        *_, end = released.iterations(
             *used.combined,
             image,
             targets,
@@ -164,16 +164,19 @@ def one_by_one(used: Model, given: Inputs, *, views: bool = True) -> Attempt:
             alpha=SETTING.alpha,
             steps=steps,
             key=key,
-            view=_view if views else _as_it_is,
+            view=view,
         )
-        *_, end = made
         return np.asarray(end.image)
 
     return lambda steps: np.stack([last(*pair, steps) for pair in zip(images, keys, strict=True)])
 
 
 def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) -> Attempt:
-    """A PyTorch implementation: `structure` is "released" or "batched"."""
+    """A PyTorch implementation: `structure` is "released" or "batched".
+
+    Raises:
+      UserError: PyTorch has no such network here.
+    """
     import torch
 
     from experiments.pytorch import tip_im
@@ -181,35 +184,28 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
 
     embeds = []
     for recogniser, architecture, tensors in used.parts:
+        if architecture not in REFERENCES:
+            raise UserError(
+                f"{recogniser.name} has no form in PyTorch here ({', '.join(REFERENCES)} have one); "
+                "give --implementations=rcd"
+            )
         reference = REFERENCES[architecture]()
         reference.load(tensors)
         reference.module.requires_grad_(structure == "released")
         usual = ARCHITECTURES[architecture]
-        embeds.append(
-            tip_im.on_canvas(
-                reference.module,
-                recogniser,
-                usual.mean,
-                usual.scale,
-                usual.channels == "BGR",
-            )
-        )
+        seen = (usual.mean, usual.scale, usual.channels == "BGR")
+        embeds.append(tip_im.on_canvas(reference.module, recogniser, *seen))
     images = torch.from_numpy(given.images.transpose(0, 3, 1, 2).copy())
     targets = torch.tensor(given.targets)
 
+    together = 1 if structure == "released" else len(images)
+    attacked, embed = getattr(tip_im, structure), tip_im.joined(embeds, used.weights)
+    ball = {"epsilon": SETTING.epsilon, "alpha": SETTING.alpha}
+
     def attempt(steps: int) -> np.ndarray:
         generator = torch.Generator().manual_seed(0) if views else None
-        together = 1 if structure == "released" else len(images)
         made = [
-            getattr(tip_im, structure)(
-                tip_im.joined(embeds, used.weights),
-                part,
-                targets,
-                epsilon=SETTING.epsilon,
-                alpha=SETTING.alpha,
-                steps=steps,
-                views=generator,
-            )
+            attacked(embed, part, targets, **ball, steps=steps, views=generator)
             for part in images.split(together)
         ]
         return torch.cat(made).detach().numpy().transpose(0, 2, 3, 1)
@@ -226,13 +222,9 @@ def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> A
     return ours(used, given, name, views=views)
 
 
-def passes(name: str, targets: int, steps: int) -> tuple[float, float]:
-    """Forward passes and pull-backs of one image over all steps (the table of `tipim_jax.core.search`)."""
-    if name == "d":
-        if targets == 1:
-            return steps, steps
-        return steps + search.VIEWS, steps + search.VIEWS * targets
-    return steps * (1 + targets), steps * targets
+def passes(name: str, targets: int) -> cost.Passes:
+    """Passes of a face; all but (d) have those of the exhaustive search."""
+    return cost.passes(partial(composed, "d" if name == "d" else "c"), targets, SETTING.steps)
 
 
 def first_steps(used: Model, targets: int = 10, steps: int = 5) -> float:

@@ -1,10 +1,9 @@
-"""What this machine and XLA say: the matrix-product rate, operations of a pass, memory."""
+"""What this machine says: seconds of calls taken in turns, the rate of its matrix product, memory."""
 
 import importlib.util
 import re
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +11,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tipim_jax.core.ensemble import Ensemble
-from tipim_jax.core.geometry import CANVAS_SIZE
 
-
-def flops(used: Ensemble) -> tuple[float, float]:
-    """Floating-point operations of one forward pass and of one pull-back, by XLA's cost analysis."""
-    canvas = jnp.zeros((CANVAS_SIZE, CANVAS_SIZE, 3))
-    cotangent = jnp.zeros(used.embed(used.params, canvas).shape)
-
-    def both(params: Any, canvas: jax.Array, cotangent: jax.Array) -> jax.Array:
-        return jax.vjp(partial(used.embed, params), canvas)[1](cotangent)[0]
-
-    forward = jax.jit(used.embed).lower(used.params, canvas).compile()
-    whole = jax.jit(both).lower(used.params, canvas, cotangent).compile()
-    one, two = (float(known(c.cost_analysis())["flops"]) for c in (forward, whole))
-    return one, two - one
-
-
-def known(found: Any) -> Any:
-    """What XLA tells of a compiled program; every backend that this runs on does."""
-    assert found is not None
-    return found
+def in_turns(calls: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, np.ndarray]:
+    """Seconds [rounds] of each call until its arrays are there, in turns; call before, to compile."""
+    times = {name: np.zeros(rounds) for name in calls}
+    for turn in range(rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name][turn] = time.perf_counter() - started
+    return times
 
 
 def matrix_rate(rounds: int = 9, size: int = 2048) -> float:
     """The machine's float32 matrix-product rate, GFLOP/s: JAX's median, or PyTorch's if that is better."""
-    random = np.random.default_rng(0)
-    a = random.normal(size=(size, size)).astype(np.float32)
+    a = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
     x, product = jnp.asarray(a), jax.jit(jnp.matmul)
-    calls: list[Callable[[], Any]] = [lambda: product(x, x).block_until_ready()]
+    calls: dict[str, Callable[[], Any]] = {"JAX": lambda: product(x, x)}
     if pytorch():
         import torch
 
         t = torch.from_numpy(a)
-        calls.append(lambda: torch.mm(t, t))
-    times = np.zeros((rounds, len(calls)))
-    for turn in range(-1, rounds):
-        for column, call in enumerate(calls):
-            started = time.perf_counter()
-            call()
-            if turn >= 0:
-                times[turn, column] = time.perf_counter() - started
-    return float(2 * size**3 / np.median(times, 0).min() / 1e9)
+        calls["PyTorch"] = lambda: torch.mm(t, t)
+    in_turns(calls, 1)
+    best = min(float(np.median(seconds)) for seconds in in_turns(calls, rounds).values())
+    return 2 * size**3 / best / 1e9
 
 
 def pytorch() -> bool:
@@ -62,14 +43,17 @@ def pytorch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def memory(field: str) -> int:
-    """Bytes of this process: "VmRSS" now, "VmHWM" at most since `reset_peak`."""
+def growth(call: Callable[[], Any]) -> int:
+    """Bytes by which the process grows during a call beyond what it held before."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forgets the peak so far
+    held = resident()
+    call()
+    return max(resident("VmHWM") - held, 0)
+
+
+def resident(field: str = "VmRSS") -> int:
+    """Bytes of this process: "VmRSS" now, "VmHWM" at most."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     found = re.search(rf"{field}:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) * 1024
-
-
-def reset_peak() -> None:
-    """Forgets the largest memory so far."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")

@@ -11,22 +11,16 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.protection import methods
-from experiments.speed import contenders, machine
+from experiments.speed import contenders, cost
 from experiments.speed.contenders import SETTING, Model
 from tipim_jax.core import attack
-from tipim_jax.core.types import AttackState, Problem, PyTree
+from tipim_jax.core.types import Problem, PyTree
 
 AXIS = "images"
 OURS, XLA = "shard_map", "XLA"
 COLLECTIVE = re.compile(
     r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 )
-
-
-def collectives(program: Any) -> str:
-    """The kinds of collectives in a compiled program, or "none"."""
-    found = COLLECTIVE.findall(machine.known(program.as_text()))
-    return ", ".join(sorted(set(found))) or "none"
 
 
 def check(used: Model, devices: int, steps: int = 3) -> list[dict[str, Any]]:
@@ -38,48 +32,33 @@ def check(used: Model, devices: int, steps: int = 3) -> list[dict[str, Any]]:
     """
     given = contenders.inputs(used, 10, devices)
     method = methods.compose("tip_im", used.combined.embed, SETTING).attack
-    problem = attack.prepare(
-        *used.combined, given.images, given.targets, jnp.asarray(SETTING.epsilon)
-    )
+    epsilon = jnp.asarray(SETTING.epsilon)
+    problem = attack.prepare(*used.combined, given.images, given.targets, epsilon)
     keys = jax.random.split(jax.random.key(0), devices)
-    mesh = Mesh(np.asarray(jax.devices()[:devices]), (AXIS,))
-    spread, everywhere = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
     params = used.combined.params
 
     def protect(params: PyTree, keys: jax.Array, problem: Problem, gamma: float) -> jax.Array:
-        state: AttackState = attack.initial_state(method, problem)
-        end, _ = attack.run(
-            method,
-            params,
-            keys,
-            state,
-            problem,
-            num_steps=steps,
-            gamma=gamma,
-            record=attack.nothing,
-        )
-        return end.image
+        state = attack.initial_state(method, problem)
+        kept = {"num_steps": steps, "gamma": gamma, "record": attack.nothing}
+        return attack.run(method, params, keys, state, problem, **kept)[0].image
 
-    each = partial(protect, gamma=0.0)
+    each, tied = partial(protect, gamma=0.0), partial(protect, gamma=1.0)
     alone = jax.jit(each)
-    singles = (jax.tree.map(partial(_one, i), (keys, problem)) for i in range(devices))
+    singles = [jax.tree.map(lambda x, i=i: x[i : i + 1], (keys, problem)) for i in range(devices)]
     expected = np.concatenate([alone(params, *single) for single in singles])
-    shared = (jax.device_put(params, everywhere), *jax.device_put((keys, problem), spread))
+    mesh = Mesh(np.asarray(jax.devices()[:devices]), (AXIS,))
+    spread = jax.device_put((keys, problem), NamedSharding(mesh, P(AXIS)))
+    shared = (jax.device_put(params, NamedSharding(mesh, P())), *spread)
     mapped = jax.shard_map(
         each, mesh=mesh, in_specs=(P(), P(AXIS), P(AXIS)), out_specs=P(AXIS), check_vma=False
     )
-    programs = [
-        (OURS, 0.0, mapped),
-        (XLA, 0.0, each),
-        (XLA, 1.0, partial(protect, gamma=1.0)),
-    ]
     rows = []
-    for split, gamma, function in programs:
+    for split, gamma, function in ((OURS, 0.0, mapped), (XLA, 0.0, each), (XLA, 1.0, tied)):
         compiled = jax.jit(function).lower(*shared).compile()
-        reference = expected
-        if gamma:  # the MMD ties the images together: one device must have them all
-            reference = np.asarray(jax.jit(function)(params, keys, problem))
-        difference = np.abs(np.asarray(compiled(*shared)) - reference)
+        # The MMD ties the images together: one device must have them all.
+        reference = jax.jit(function)(params, keys, problem) if gamma else expected
+        difference = np.abs(np.asarray(compiled(*shared)) - np.asarray(reference))
+        found = sorted(set(COLLECTIVE.findall(cost.known(compiled.as_text()))))
         rows.append(
             {
                 "model": used.name,
@@ -87,11 +66,7 @@ def check(used: Model, devices: int, steps: int = 3) -> list[dict[str, Any]]:
                 "split by": split,
                 "γ": gamma,
                 "largest difference": float(difference.max()),
-                "collectives": collectives(compiled),
+                "collectives": ", ".join(found) or "none",
             }
         )
     return rows
-
-
-def _one(index: int, rows: jax.Array) -> jax.Array:
-    return rows[index : index + 1]

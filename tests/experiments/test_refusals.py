@@ -1,19 +1,20 @@
 """What launches refuse reaches the user as `UserError`; nothing else in them does."""
 
 import ast
-import builtins
+import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import experiments
 from experiments.data import dataset, protocols
 from experiments.judging import matching
 from experiments.launching import entry
 from experiments.protection import specs
 from experiments.recordings import recording
-from experiments.reporting import plots, results
+from experiments.reporting import results
 from tipim_jax.errors import UserError
 
 EXPERIMENTS = [
@@ -86,17 +87,12 @@ def test_settings_out_of_range(settings, complaint):
         specs.named(f"sface/tip_im:{settings}")
 
 
-def test_plots_say_what_to_install(monkeypatch):
-    imported = builtins.__import__
-
-    def without(name, *rest):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return imported(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"run `pip install \"tipim-jax\[plots\]\"`"):
-        plots.panels({"a": {"b": plots.Line([0], [0])}}, plots.Axes("x", "y"))
+def test_launches_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else 1)
+    with pytest.raises(
+        UserError, match=r"need jinja2; run `pip install \"tipim-jax\[experiments\]\"`"
+    ):
+        importlib.reload(experiments)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(capsys, monkeypatch):

@@ -26,8 +26,8 @@ from ports.architectures import ARCHITECTURES, Architecture
 from ports.convert import convert, export
 
 torch = pytest.importorskip("torch", reason='run `pip install -e ".[parity]"`')
-from experiments.pytorch import networks, packaged  # noqa: E402
-from experiments.pytorch.reference import Reference  # noqa: E402
+from experiments.pytorch.networks import Reference  # noqa: E402
+from tests.parity.references import networks, packaged  # noqa: E402
 
 torch.set_num_threads(1)  # more would wait for each other on a busy machine
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("default")]

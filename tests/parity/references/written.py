@@ -1,72 +1,11 @@
-"""Networks that no package has, written from their published descriptions.
-
-The MobileFaceNet of `conv1 … linear1`, Sphere20, RobFR's MobileNets and ShuffleNets, SFace and dlib's ResNet.
-"""
+"""Networks that no package has, written from their published descriptions: Sphere20, RobFR's MobileNets and
+ShuffleNets."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments.pytorch.reference import Reference
-
-
-class _ConvBlock(nn.Module):
-    def __init__(self, inputs, outputs, size, stride=1, padding=0, groups=1, prelu=True):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, size, stride, padding, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
-        self.prelu = nn.PReLU(outputs) if prelu else nn.Identity()
-
-    def forward(self, x):
-        return self.prelu(self.bn(self.conv(x)))
-
-
-class _Bottleneck(nn.Module):
-    def __init__(self, inputs, outputs, stride, expansion):
-        super().__init__()
-        wide = inputs * expansion
-        self.residual = stride == 1 and inputs == outputs
-        self.conv = nn.Sequential(
-            nn.Conv2d(inputs, wide, 1, bias=False),
-            nn.BatchNorm2d(wide),
-            nn.PReLU(wide),
-            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
-            nn.BatchNorm2d(wide),
-            nn.PReLU(wide),
-            nn.Conv2d(wide, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-
-    def forward(self, x):
-        return x + self.conv(x) if self.residual else self.conv(x)
-
-
-class _MobileFaceNet(nn.Module):
-    """Table 1 of Chen et al. (2018)."""
-
-    def __init__(self, size: tuple[int, int], features: int):
-        super().__init__()
-        self.conv1 = _ConvBlock(3, 64, 3, 2, 1)
-        self.dw_conv1 = _ConvBlock(64, 64, 3, 1, 1, groups=64)
-        blocks, inputs = [], 64
-        for t, c, n, s in ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2),
-                           (2, 128, 2, 1)):  # fmt: skip
-            for i in range(n):
-                blocks.append(_Bottleneck(inputs, c, s if i == 0 else 1, t))
-                inputs = c
-        self.blocks = nn.Sequential(*blocks)
-        self.conv2 = _ConvBlock(128, 512, 1)
-        window = (size[0] // 16, size[1] // 16)
-        self.linear7 = _ConvBlock(512, 512, window, groups=512, prelu=False)
-        self.linear1 = _ConvBlock(512, features, 1, prelu=False)
-
-    def forward(self, x):
-        x = self.conv2(self.blocks(self.dw_conv1(self.conv1(x))))
-        return self.linear1(self.linear7(x)).flatten(1)
-
-
-def mobilefacenet(size: tuple[int, int], features: int) -> Reference:
-    return Reference(_MobileFaceNet(size, features), str)
+from experiments.pytorch.networks import MOBILENET_V1, Reference
 
 
 class _Sphere20a(nn.Module):
@@ -133,21 +72,13 @@ def _conv_bn(inputs, outputs, size, stride=1, *, groups=1, activation=None):
     return (conv, nn.BatchNorm2d(outputs), *([] if activation is None else [activation()]))
 
 
-# (features, stride) of the separable blocks
-_MOBILENET_V1 = (
-    ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2))
-    + 5 * ((512, 1),)
-    + ((1024, 2), (1024, 1))
-)
-
-
 class _MobileNetV1(nn.Module):
     """Table 1 of Howard et al. (2017) with RobFR's head."""
 
     def __init__(self, stem_stride: int):
         super().__init__()
         layers, inputs = [nn.Sequential(*_conv_bn(3, 32, 3, stem_stride, activation=nn.ReLU))], 32
-        for outputs, stride in _MOBILENET_V1:
+        for outputs, stride in MOBILENET_V1:
             depthwise = _conv_bn(inputs, inputs, 3, stride, groups=inputs, activation=nn.ReLU)
             pointwise = _conv_bn(inputs, outputs, 1, activation=nn.ReLU)
             layers.append(nn.Sequential(*depthwise, *pointwise))
@@ -304,110 +235,3 @@ def shufflenet_v1() -> Reference:
 
 def shufflenet_v2(stem_stride: int) -> Reference:
     return Reference(_ShuffleNetV2(stem_stride), str)
-
-
-class _ChannelPReLU(nn.Module):
-    """PReLU whose slope has ONNX's shape [C,1,1]."""
-
-    def __init__(self, features):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.full((features, 1, 1), 0.25))
-
-    def forward(self, x):
-        return F.prelu(x, self.gamma.flatten())
-
-
-class _SFace(nn.Module):
-    """OpenCV Zoo's SFace: MobileNetV1 blocks with PReLU, under the names of its ONNX file."""
-
-    def __init__(self):
-        super().__init__()
-        inputs, self.trunk = 32, nn.Sequential()
-        self._add("conv_1", 3, 32, 3, 1, 1)
-        for n, (outputs, stride) in enumerate(_MOBILENET_V1, start=2):
-            self._add(f"conv_{n}_dw", inputs, inputs, 3, stride, inputs)
-            self._add(f"conv_{n}", inputs, outputs, 1, 1, 1)
-            inputs = outputs
-        self.bn1 = nn.BatchNorm2d(1024, eps=2e-5)
-        self.pre_fc1 = nn.Linear(7 * 7 * 1024, 128)
-        self.fc1 = nn.BatchNorm1d(128, eps=2e-5)
-
-    def _add(self, name, inputs, outputs, size, stride, groups):
-        conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
-        self.trunk.add_module(f"{name}_conv2d", conv)
-        self.trunk.add_module(f"{name}_batchnorm", nn.BatchNorm2d(outputs, eps=1e-3))
-        self.trunk.add_module(f"{name}_relu", _ChannelPReLU(outputs))
-
-    def forward(self, x):
-        return self.fc1(self.pre_fc1(self.bn1(self.trunk(x)).flatten(1)))
-
-
-def sface() -> Reference:
-    def released(name: str) -> str:
-        layer, _, field = name.removeprefix("trunk.").rpartition(".")
-        if layer in ("bn1", "fc1") or layer.endswith("batchnorm"):
-            field = {
-                "weight": "gamma",
-                "bias": "beta",
-                "running_mean": "moving_mean",
-                "running_var": "moving_var",
-            }.get(field, field)
-        return f"{layer}_{field}"
-
-    return Reference(_SFace(), released)
-
-
-class _DlibConv(nn.Module):
-    """A convolution with bias and its affine layer."""
-
-    def __init__(self, inputs, outputs, size, stride):
-        super().__init__()
-        self.con = nn.Conv2d(inputs, outputs, size, stride, size // 2 if stride == 1 else 0)
-        self.gamma, self.beta = (
-            nn.Parameter(torch.ones(outputs)),
-            nn.Parameter(torch.zeros(outputs)),
-        )
-
-    def forward(self, x):
-        return self.con(x) * self.gamma[:, None, None] + self.beta[:, None, None]
-
-
-class _DlibResNet(nn.Module):
-    """dlib's face recognition ResNet (dnn_face_recognition_ex.cpp)."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers, inputs = nn.ModuleList([_DlibConv(3, 32, 7, 2)]), 32
-        self.strides = []
-        for features, repeats in ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1)):
-            for i in range(repeats):
-                stride = 2 if i == 0 and len(self.layers) > 1 else 1
-                self.layers.append(_DlibConv(inputs, features, 3, stride))
-                self.layers.append(_DlibConv(features, features, 3, 1))
-                self.strides.append(stride)
-                inputs = features
-        self.fc = nn.Parameter(torch.zeros(inputs, 128))
-
-    def forward(self, x):
-        x = F.max_pool2d(F.relu(self.layers[0](x)), 3, 2)
-        for n, stride in enumerate(self.strides):
-            y = self.layers[2 * n + 2](F.relu(self.layers[2 * n + 1](x)))
-            x = x if stride == 1 else F.avg_pool2d(x, 2)
-            shape = [max(a, b) for a, b in zip(x.shape, y.shape, strict=True)]
-            x = F.relu(self._padded(x, shape) + self._padded(y, shape))
-        return x.mean((2, 3)) @ self.fc
-
-    @staticmethod
-    def _padded(x, shape):
-        _, channels, height, width = (a - b for a, b in zip(shape, x.shape, strict=True))
-        return F.pad(x, (0, width, 0, height, 0, channels))
-
-
-def dlib_resnet29() -> Reference:
-    def released(name: str) -> str:
-        if name == "fc":
-            return "fc.0.weight"
-        _, number, *field = name.split(".")
-        return f"con.{number}.{field[1]}" if field[0] == "con" else f"affine.{number}.{field[0]}"
-
-    return Reference(_DlibResNet(), released)

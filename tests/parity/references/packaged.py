@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from experiments.pytorch.reference import Reference
+from experiments.pytorch.networks import Reference
 
 
 @contextlib.contextmanager
