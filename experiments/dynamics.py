@@ -8,18 +8,18 @@
         --workdir=results/dynamics/compared
 
 --method has the grammar of `experiments.protection.specs` without source and `_best`. --probes=all takes every
-probe; those that do more than look on run every --stride steps. The run leaves `recording.npz` (arrays with
-named axes: `experiments.recordings.recording.load`), `report.html`, and with --tensorboard scalars for
+probe; those that do more than look on run every --stride steps. The run leaves `recording.nc` (an
+`xarray.Dataset`: `experiments.recordings.recording.load`), `report.html`, and with --tensorboard scalars for
 TensorBoard. A run that was stopped goes on. --surface=N adds slices of the loss surface of N images. --overhead
 measures what the default probes cost instead. --quick: the two demo probes, four steps.
 """
 
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+import xarray as xr
 from absl import flags
 
 from experiments.judging import ranking
@@ -29,10 +29,10 @@ from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
 from experiments.recordings import path_plots, recorder, recording, surface
 from experiments.recordings.recorder import PROBES, Watch
-from experiments.recordings.recording import Recording
 from experiments.reporting import plots, report, results
 from experiments.reporting.plots import Axes
 from experiments.reporting.report import Picture, Table
+from experiments.speed import machine
 from tipim_jax.analysis import probes
 from tipim_jax.errors import UserError
 
@@ -54,7 +54,7 @@ _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write scalars for Tensor
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Folders of two runs to overlay.")
 _OVERHEAD = flags.DEFINE_bool("overhead", False, "Measure the cost of the default probes.")
 
-RECORDING = "recording.npz"
+RECORDING = "recording.nc"
 _QUICK = Setting(steps=4)
 _QUICK_PROBES = ("identity", "movement", "frequency", "face_regions", "similarity")
 
@@ -68,13 +68,13 @@ def compare(folders: list[str], workdir: Path) -> None:
     report.write(workdir, "Gradient dynamics compared", [*parts, *path_plots.pictures(runs)])
 
 
-def outcome(name: str, made: Recording) -> list[dict[str, Any]]:
+def outcome(name: str, made: xr.Dataset) -> list[dict[str, Any]]:
     """Rank-N and quality of a recording: a row for each judge."""
+    psnr = float(made["PSNR"].mean())
     rows = []
-    for i, judge in enumerate(made.labels["judge"]):
-        ranks = {m: float(made.arrays[m][:, i].mean()) for m in ranking.MEASURES}
-        psnr = float(made.arrays["PSNR"].mean())
-        rows.append({"run": name, "recogniser": judge, **ranks, "PSNR": psnr})
+    for judge in made["judge"].values:
+        ranks = {m: float(made[m].sel(judge=judge).mean()) for m in ranking.MEASURES}
+        rows.append({"run": name, "recogniser": str(judge), **ranks, "PSNR": psnr})
     return rows
 
 
@@ -100,39 +100,25 @@ def overhead(run: Run, bench: ranking.Bench, watch: Watch, repeats: int) -> list
     """Seconds of a batch without probes and with each of them, taken in turns: medians."""
     _, who = runs.subjects_of(run, bench, watch.name)
     size = watch.name.batch or run.batch_size
-    canvases = who.faces.canvases[:size]
-    plain = recorder.load(watch._replace(chosen=(), updates=lambda updates: updates))
-    choices = {"default set": recorder.DEFAULT} | {name: (name,) for name in watch.chosen}
-    recorders = {"none": plain} | {
-        k: recorder.load(watch._replace(chosen=c)) for k, c in choices.items()
-    }
-    goals = recorder.witness_targets(who, watch)
-    batches = {
-        name: recorder.batch(
-            loaded, canvases, who.joined(watch.name.surrogates), goals, run.seed, size
-        )
-        for name, loaded in recorders.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in recorders}
-    images, written = {}, {}
-    for turn in range(repeats + 1):
-        for name, loaded in recorders.items():
-            started = time.perf_counter()
-            state, seen = jax.block_until_ready(
-                recorder.attack_batch(loaded, batches[name], loaded.record)
-            )
-            if turn:  # the first compiles
-                seconds[name].append(time.perf_counter() - started)
-            images[name], written[name] = np.asarray(state.image), sum(probes.sizes(seen).values())
-    base = float(np.median(seconds["none"]))
-    faces = size * plain.method.steps
+    part = np.arange(min(size, len(who.faces.paths)))
+    choices = {"none": (), "default set": recorder.DEFAULT, **{n: (n,) for n in watch.chosen}}
+    recorders = {name: recorder.load(watch._replace(chosen=c)) for name, c in choices.items()}
+    recorders["none"] = recorder.load(watch._replace(chosen=(), updates=lambda updates: updates))
+    calls = {}
+    for name, loaded in recorders.items():
+        ready = recorder.batch(loaded, watch, who, part, run.seed, size)
+        calls[name] = partial(recorder.attack_batch, loaded, ready)
+    ends = {name: call() for name, call in calls.items()}  # compiles
+    seconds = {name: float(np.median(t)) for name, t in machine.in_turns(calls, repeats).items()}
+    faces = size * recorders["none"].method.steps
+    plain = ends["none"][0].image
     return [
         {
             "probes": name,
-            "ms per image and step": 1e3 * float(np.median(taken)) / faces,
-            "overhead": float(np.median(taken)) / base - 1,
-            "same image": bool(np.array_equal(images[name], images["none"])),
-            "bytes per image and recorded step": written[name],
+            "ms per image and step": 1e3 * taken / faces,
+            "overhead": taken / seconds["none"] - 1,
+            "same image": bool(np.array_equal(ends[name][0].image, plain)),
+            "bytes per image and recorded step": sum(probes.sizes(ends[name][1]).values()),
         }
         for name, taken in seconds.items()
     ]

@@ -7,14 +7,16 @@
 surrogate and black boxes, and whether it foretells transfer), `stability` (what random views and momentum
 do), `optimisers` (which protects best at equal PSNR), `curvature` (where curvature and effective rank grow),
 or `all`. Recordings are kept in --workdir and shared by the questions: ε = 12, 30 steps of 0.15 ε, one
-surrogate. A question leaves tables, pictures and a report in a folder of its name. --quick: `switching` on two
-images, three steps.
+surrogate. A question leaves tables, pictures and a report in a folder of its name. --quick: `switching` without
+random views on two images, three steps.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 from absl import flags
 from scipy import stats
 
@@ -25,7 +27,6 @@ from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
 from experiments.recordings import optimisers, path_plots, recorder
 from experiments.recordings.recorder import Watch
-from experiments.recordings.recording import Recording
 from experiments.reporting import plots, report, results
 from experiments.reporting.plots import Axes, Line, Points
 from experiments.reporting.report import Picture, Table
@@ -61,29 +62,30 @@ REACH = {f"{view}, momentum 1": f"reach, {view}" for view in VIEWS}
 
 
 class Study(NamedTuple):
-    """What every question is asked of."""
+    """What every question is asked of; `plain` of a quick run that only looks on, without random views."""
 
     run: Run
     bench: ranking.Bench
     source: str
     witnesses: tuple[str, ...]
     setting: Setting
+    plain: bool
 
-    def recorded(self, name: str) -> Recording:
+    def recorded(self, name: str) -> xr.Dataset:
         """A recording by its name, made where it is not there yet."""
         method, chosen, stride = RECORDINGS[name]
-        watch = Watch(
-            specs.named(f"{self.source}/{method}", self.setting),
-            chosen,
-            (self.source, *self.witnesses) if chosen == PASSES else (),
-            stride,
-        )
+        chosen = LOOKS if self.plain else chosen
+        witnesses = (self.source, *self.witnesses) if chosen == PASSES else ()
+        protection = specs.named(f"{self.source}/{method}", self.setting)
+        watch = Watch(protection, chosen, witnesses, stride)
         return recorder.watched(self.run, self.bench, watch, name).recording
 
-    def unseen(self, made: Recording, measure: str) -> float:
-        """Mean of a Rank-N over the judges that are not the surrogate, and over images."""
-        columns = [judge != self.source for judge in made.labels["judge"]]
-        return float(made.arrays[measure][:, columns].mean())
+    def outcome(self, made: xr.Dataset) -> dict[str, float]:
+        """Mean of Rank-1 over images and the judges that are not the surrogate, and PSNR."""
+        unseen = made["judge"] != self.source
+        shares = {m: float(made[m][:, unseen].mean()) for m in ("Rank-1-UT", "Rank-1-T")}
+        found = {f"{measure}, unseen": share for measure, share in shares.items()}
+        return {**found, "PSNR": float(made["PSNR"].mean())}
 
 
 Answer = tuple[list[dict[str, Any]], list[Picture]]
@@ -94,9 +96,11 @@ def switching(study: Study) -> Answer:
     rows, lines, last = [], {}, {}
     names = {**{n: n for n in RECORDINGS if n.startswith("exhaustive")}, **REACH}
     for name, shown in names.items():
+        if study.plain and "plain" not in name:
+            continue
         made = study.recorded(name)
-        switched = made.arrays["switched"][:, 1:] > 0  # [I,N−1], steps 1 and on
-        target, count = made.arrays["target"], switched.sum(axis=1)
+        switched = made["switched"].values[:, 1:] > 0  # [I,N−1], steps 1 and on
+        target, count = made["target"].values, switched.sum(axis=1)
         steps = switched.shape[1]
         final = np.where(count > 0, steps - np.argmax(switched[:, ::-1], axis=1), 0)
         third = -(-steps // 3)
@@ -110,9 +114,7 @@ def switching(study: Study) -> Answer:
                 "last third": float(switched[:, -third:].sum() / max(count.sum(), 1)),
                 "last switch, median step": float(np.median(final)),
                 "ends at its first target": float(np.mean(target[:, 0] == target[:, -1])),
-                "Rank-1-UT, unseen": study.unseen(made, "Rank-1-UT"),
-                "Rank-1-T, unseen": study.unseen(made, "Rank-1-T"),
-                "PSNR": float(made.arrays["PSNR"].mean()),
+                **study.outcome(made),
             }
         )
         if name == shown:
@@ -137,23 +139,26 @@ def agreement(study: Study) -> Answer:
     realised: dict[str, dict[str, Line]] = {}
     clouds: dict[str, dict[str, Points]] = {}
     for name in REACH:
-        made = study.recorded(name)
-        steps, images = made.steps["gradient_cosine"], np.arange(len(made.arrays["target"]))
-        for i, witness in enumerate(made.labels["witness"]):
-            if not i:
-                continue
-            cosine = made.arrays["gradient_cosine"][:, :, 0, i]
-            sign = made.arrays["gradient_sign"][:, :, 0, i]
-            goal = made.arrays["target"][:, steps[-1]]
-            near = made.arrays["similarity_target"][images, :, i, goal]
-            margins = near - made.arrays["similarity_source"][..., i]
+        made, views = study.recorded(name), name.split(",")[0]
+        steps = made["look"].values
+        goal = made["target"][:, steps[-1]].drop_vars("step", errors="ignore")
+        middle = len(steps) // 2
+        for witness in study.witnesses:
+            pair = {
+                "witness": 0,
+                "other_witness": made["other_witness"].values.tolist().index(witness),
+            }
+            cosine, sign = (made[q].isel(pair).values for q in ("gradient_cosine", "gradient_sign"))
+            seen = made.sel(witness=witness)
+            near = seen["similarity_target"].isel(targets=goal)
+            margins = (near - seen["similarity_source"]).values
             margin, start = margins[:, -1], margins[:, 0]
-            told, came = (made.arrays[k][..., i] for k in ("predicted", "realised"))
-            reached = made.arrays["Rank-1-T"][:, made.labels["judge"].index(witness)]
-            middle = len(steps) // 2
+            told, came = seen["predicted"].values, seen["realised"]
+            reached = made["Rank-1-T"].sel(judge=witness).values
+            mean = cosine.mean(axis=1)
             rows.append(
                 {
-                    "views": name.split(",")[0],
+                    "views": views,
                     "black box": witness,
                     "cosine, step 0": float(np.median(cosine[:, 0])),
                     f"step {steps[-1]}": float(np.median(cosine[:, -1])),
@@ -163,16 +168,18 @@ def agreement(study: Study) -> Answer:
                     "given the margin after step 0": _rank_correlation(
                         cosine[:, 0], margin, given=start
                     ),
-                    "ρ(mean cosine, margin)": _rank_correlation(cosine.mean(axis=1), margin),
-                    "AUC of mean cosine for Rank-1-T": _auc(cosine.mean(axis=1), reached),
-                    "ρ(predicted, realised)": _rank_correlation(told.sum(axis=1), came.sum(axis=1)),
+                    "ρ(mean cosine, margin)": _rank_correlation(mean, margin),
+                    "AUC of mean cosine for Rank-1-T": _auc(mean, reached),
+                    "ρ(predicted, realised)": _rank_correlation(
+                        told.sum(axis=1), came.values.sum(axis=1)
+                    ),
                     f"realised at step {steps[middle]}": float(np.median(came[:, middle])),
                 }
             )
-            realised.setdefault(witness, {})[name.split(",")[0]] = path_plots.line(came, steps)
-            cosines.setdefault(witness, {})[name.split(",")[0]] = path_plots.line(cosine, steps)
-            points = Points(cosine.mean(axis=1), margin)
-            clouds.setdefault(witness, {})[name.split(",")[0]] = points
+            realised.setdefault(witness, {})[views] = path_plots.line(came)
+            drawn = path_plots.line(made["gradient_cosine"].isel(pair))
+            cosines.setdefault(witness, {})[views] = drawn
+            clouds.setdefault(witness, {})[views] = Points(mean, margin)
     axes = Axes("step", "cosine with the surrogate's gradient", share=False)
     scatter = Axes("mean cosine along the path", "margin after the attack", share=False)
     return rows, [
@@ -224,37 +231,21 @@ def stability(study: Study) -> Answer:
         "consecutive gradients": ("cos_gradients", "cosine"),
         "pixels whose gradient turns": ("flips_gradient", "share"),
         "pixels whose move turns": ("flips_move", "share"),
-        "displacement over path": (None, "share"),
+        "displacement over path": ("straightness", "share"),
         "pixels at the ε bound": ("at_bound", "share"),
         "gradient and momentum": ("cos_momentum", "cosine"),
     }
-    for view in VIEWS:
-        for decay in DECAYS:
-            made = study.recorded(f"{view}, momentum {decay:g}")
-            straight = made.arrays["mask_rms"] / np.cumsum(made.arrays["step_rms"], axis=1)
-            values = {q: made.arrays[q] for q, _ in shown.values() if q} | {None: straight}
-            for title, (quantity, _) in shown.items():
-                line = path_plots.line(values[quantity], np.arange(straight.shape[1]))
-                panels.setdefault(title, {})[f"{view}, μ = {decay:g}"] = line
-            witness = range(1, len(made.labels["witness"]))
-            rows.append(
-                {
-                    "views": view,
-                    "momentum": f"{decay:g}",
-                    **{
-                        title: float(np.median(np.nanmean(values[quantity], axis=1)))
-                        for title, (quantity, _) in shown.items()
-                    },
-                    "surrogate–black-box cosine": float(
-                        np.median(
-                            made.arrays["gradient_cosine"][:, :, 0, list(witness)].mean(axis=(1, 2))
-                        )
-                    ),
-                    "Rank-1-UT, unseen": study.unseen(made, "Rank-1-UT"),
-                    "Rank-1-T, unseen": study.unseen(made, "Rank-1-T"),
-                    "PSNR": float(made.arrays["PSNR"].mean()),
-                }
-            )
+    for view, decay in product(VIEWS, DECAYS):
+        made = study.recorded(f"{view}, momentum {decay:g}")
+        made = made.assign(straightness=path_plots.straightness(made))
+        row: dict[str, Any] = {"views": view, "momentum": f"{decay:g}"}
+        for title, (quantity, _) in shown.items():
+            line = path_plots.line(made[quantity])
+            panels.setdefault(title, {})[f"{view}, μ = {decay:g}"] = line
+            row[title] = float(np.median(np.nanmean(made[quantity], axis=1)))
+        others = made["gradient_cosine"].isel(witness=0, other_witness=slice(1, None))
+        row["surrogate–black-box cosine"] = float(others.mean(others.dims[1:]).median())
+        rows.append(row | study.outcome(made))
     axes = {title: Axes("step", label, share=False) for title, (_, label) in shown.items()}
     note = (
         "A high cosine between consecutive gradients is a steady direction. Momentum steadies the move (few "
@@ -273,7 +264,7 @@ def best_optimiser(study: Study) -> Answer:
         measure: {
             "unseen": {row["optimiser"]: _interval(row[f"{measure}, unseen"], n) for row in rows}
         }
-        for measure in ("Rank-1-UT", "Rank-1-T")
+        for measure in optimisers.MEASURES
     }
     note = (
         "Mean over the unseen recognisers, at the ε that gives each optimiser the same PSNR. The interval is "
@@ -289,17 +280,18 @@ def _interval(share: float, count: int) -> tuple[float, float, float]:
     return share, min(share, float(low)), max(share, float(high))
 
 
+# Quantity -> what it is, and its unit.
 GROWING = {
-    "effective_rank": "effective rank of target gradients",
-    "condition": "condition of their Gram matrix",
-    "singular": "largest singular value of the Jacobian",
-    "lipschitz_embedding": "stretch along the step",
-    "lipschitz_gradient": "change of the gradient per level",
-    "curvature_secant": "curvature over the step",
-    "curvature_update": "exact curvature along the update",
-    "hessian_top": "largest Hessian eigenvalue",
-    "hessian_bottom": "smallest Hessian eigenvalue",
-    "update_in_singular": "update in the top 3 directions",
+    "effective_rank": ("effective rank of target gradients", "directions"),
+    "condition": ("condition of their Gram matrix", "λ max / λ min"),
+    "singular": ("largest singular value of the Jacobian", "per level"),
+    "lipschitz_embedding": ("stretch along the step", "‖Δf‖ / ‖Δx‖"),
+    "lipschitz_gradient": ("change of the gradient per level", "‖Δ∇‖ / ‖Δx‖"),
+    "curvature_secant": ("curvature over the step", "⟨Δ∇, Δx⟩ / ‖Δx‖²"),
+    "curvature_update": ("exact curvature along the update", "dᵀHd / ‖d‖²"),
+    "hessian_top": ("largest Hessian eigenvalue", "per level²"),
+    "hessian_bottom": ("smallest Hessian eigenvalue", "per level²"),
+    "update_in_singular": ("update in the top 3 directions", "share of energy"),
 }
 
 
@@ -307,21 +299,16 @@ def bending(study: Study) -> Answer:
     """Where curvature and effective rank grow along the path."""
     rank, ends = study.recorded("rank"), study.recorded("ends")
     rows: list[dict[str, Any]] = []
-    panels = {}
-    for quantity, title in GROWING.items():
-        made = rank if quantity in rank.arrays else ends
-        values = made.arrays[quantity]
+    panels, axes = {}, {}
+    for quantity, (title, unit) in GROWING.items():
+        values = (rank if quantity in rank else ends)[quantity]
         values = values[..., 0] if values.ndim == 3 else values
-        steps = made.steps[quantity]
-        panels[title] = {"median": path_plots.line(values, steps)}
-        rows.append(
-            {
-                "quantity": title,
-                **{f"step {s}": f"{np.median(values[:, i]):.3g}" for i, s in enumerate(steps)},
-                "higher at the end": float(np.mean(values[:, -1] > values[:, 0])),
-            }
-        )
-    axes = {title: Axes("step", _UNITS.get(q, ""), share=False) for q, title in GROWING.items()}
+        panels[title] = {"median": path_plots.line(values)}
+        axes[title] = Axes("step", unit, share=False)
+        middle = dict(zip(values["look"].values, values.median("image").values))
+        higher = float((values[:, -1] > values[:, 0]).mean())
+        steps = {f"step {step}": f"{value:.3g}" for step, value in middle.items()}
+        rows.append({"quantity": title, **steps, "higher at the end": higher})
     note = (
         "On the surrogate, at the image as it is. `higher at the end` is the share of images whose last "
         "value is above the first. The exact Hessian is that of one linear piece of the network."
@@ -329,18 +316,6 @@ def bending(study: Study) -> Answer:
     return rows, [Picture("Curvature and rank along the path", plots.panels(panels, axes), note)]
 
 
-_UNITS = {
-    "effective_rank": "directions",
-    "condition": "λ max / λ min",
-    "singular": "per level",
-    "lipschitz_embedding": "‖Δf‖ / ‖Δx‖",
-    "lipschitz_gradient": "‖Δ∇‖ / ‖Δx‖",
-    "curvature_secant": "⟨Δ∇, Δx⟩ / ‖Δx‖²",
-    "curvature_update": "dᵀHd / ‖d‖²",
-    "hessian_top": "per level²",
-    "hessian_bottom": "per level²",
-    "update_in_singular": "share of energy",
-}
 QUESTIONS: Mapping[str, Callable[[Study], Answer]] = {
     "switching": switching,
     "agreement": agreement,
@@ -360,7 +335,8 @@ def main(_: list[str]) -> None:
     run = launch.begin("dynamics_study", source=source, witnesses=witnesses, setting=SETTING)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     setting = SETTING._replace(steps=3, alpha=1.5) if quick else SETTING
-    study = Study(run, bench, source, tuple(witnesses), setting)
+    plain = quick and asked == ["switching"]
+    study = Study(run, bench, source, tuple(witnesses), setting, plain)
     for question in asked:
         rows, pictures = QUESTIONS[question](study)
         folder = run.workdir / question

@@ -160,7 +160,17 @@ class Measured(NamedTuple):
 def measured(run: Run, bench: ranking.Bench, name: Name) -> Measured:
     """A protection made and judged; every recogniser's judgement is a cell of its own."""
     row = protect(run, bench, name)
-    return Measured(row, judged(run, bench, row.cell, row), quality(run, row))
+    return assessed(run, bench, row, row.cell)
+
+
+def assessed(run: Run, bench: ranking.Bench, row: Row, cell: str) -> Measured:
+    """What was made judged, and its quality, all kept below `cell`."""
+
+    def quality() -> dict[str, np.ndarray]:
+        return ranking.quality(row.clean, row.canvases)
+
+    figures = cells.kept(run.workdir, f"{cell}/quality", quality)
+    return Measured(row, judged(run, bench, cell, row), figures)
 
 
 def judged(run: Run, bench: ranking.Bench, cell: str, row: Row) -> Found:
@@ -176,10 +186,3 @@ def judged(run: Run, bench: ranking.Bench, cell: str, row: Row) -> Found:
         )
         for judge in bench.judges
     }
-
-
-def quality(run: Run, row: Row) -> dict[str, np.ndarray]:
-    """PSNR and SSIM [P] of a protection, kept."""
-    return cells.kept(
-        run.workdir, f"{row.cell}/quality", lambda: ranking.quality(row.clean, row.canvases)
-    )

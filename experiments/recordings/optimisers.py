@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 
 from experiments.judging import ranking
 from experiments.protection import specs
@@ -22,7 +23,6 @@ from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
 from experiments.recordings import recorder
 from experiments.recordings.recorder import Watch
-from experiments.recordings.recording import Recording
 from experiments.reporting import bootstrap
 from tipim_jax.core.updates import l2_direction, sign, unit_mean_abs
 from tipim_jax.errors import UserError
@@ -93,7 +93,7 @@ class Result(NamedTuple):
 
     name: str
     epsilon: float
-    recording: Recording
+    recording: xr.Dataset
 
 
 def study(
@@ -109,14 +109,14 @@ def study(
         raise UserError(f"there is no optimiser {unknown[0]!r}; use {', '.join(VARIANTS)}")
     few = run._replace(probes=min(PILOT, run.probes))
 
-    def watched(run: Run, name: str, epsilon: float, cell: str) -> Recording:
+    def watched(run: Run, name: str, epsilon: float, cell: str) -> xr.Dataset:
         made = VARIANTS[name](setting.steps)
         own = specs.named(f"{source}/tip_im", setting._replace(epsilon=epsilon))
         watch = Watch(own, (), updates=lambda _: made, rounded=nearest_level)
         return recorder.watched(run, bench, watch, f"{cell} {name.replace('/', ' per ')}").recording
 
     def psnr(name: str) -> float:
-        return float(np.mean(watched(few, name, setting.epsilon, "pilot").arrays["PSNR"]))
+        return float(np.mean(watched(few, name, setting.epsilon, "pilot")["PSNR"]))
 
     reference = psnr(REFERENCE)
     results = []
@@ -135,28 +135,17 @@ def rows(results: list[Result], white: tuple[str, ...]) -> list[dict[str, Any]]:
     table = []
     reference = next((result for result in results if result.name == REFERENCE), None)
     for name, epsilon, made in results:
-        judges = made.labels["judge"]
-        unseen = [i for i, judge in enumerate(judges) if judge not in white]
-        seen = [i for i, judge in enumerate(judges) if judge in white]
-        table.append(
-            {
-                "optimiser": name,
-                "ε": epsilon,
-                "PSNR": float(made.arrays["PSNR"].mean()),
-                **{
-                    f"{measure}, {who}": float(made.arrays[measure][:, columns].mean())
-                    for who, columns in (("unseen", unseen), ("surrogate", seen))
-                    for measure in MEASURES
-                },
-            }
-        )
+        surrogate = made["judge"].isin(white)
+        row = {"optimiser": name, "ε": epsilon, "PSNR": float(made["PSNR"].mean())}
+        for who, columns in (("unseen", ~surrogate), ("surrogate", surrogate)):
+            for measure in MEASURES:
+                row[f"{measure}, {who}"] = float(made[measure][:, columns].mean())
         if reference is not None:
             for measure in MEASURES:
                 own, its = (
-                    r.arrays[measure][:, unseen].mean(1) for r in (made, reference.recording)
+                    one[measure][:, ~surrogate].mean("judge") for one in (made, reference.recording)
                 )
-                mean, low, high = bootstrap.paired(own, its)
-                table[-1][f"{measure} against {REFERENCE}"] = (
-                    f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-                )
+                mean, low, high = bootstrap.paired(own.values, its.values)
+                row[f"{measure} against {REFERENCE}"] = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+        table.append(row)
     return table

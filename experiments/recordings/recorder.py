@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import xarray as xr
 
 from experiments.judging import ranking
-from experiments.protection import cells, methods, runs
-from experiments.protection.runs import Run
+from experiments.protection import cells, methods, runs, specs
+from experiments.protection.runs import Row, Run
 from experiments.protection.specs import Name, Subjects
-from experiments.recordings.recording import Recording
 from ports import zoo
 from tipim_jax.analysis import probes, spectrum
 from tipim_jax.analysis.probes import Probe
@@ -21,46 +21,34 @@ from tipim_jax.core import attack, batching, ensemble
 from tipim_jax.core.objectives import Objective
 from tipim_jax.core.types import Embed, Problem, Witnesses
 from tipim_jax.errors import UserError
-from tipim_jax.photos import engine
 
 _LAST = "last target"  # the entry of a cell; no quantity of a probe
 
 Updates = Callable[[optax.GradientTransformation], optax.GradientTransformation]
-
-
-class ProbedAttack(NamedTuple):
-    """What probes are made for: the attack's embedding and loss, the witnesses, the stride of those that
-    make passes."""
-
-    embed: Embed
-    objective: Objective
-    witnesses: tuple[Embed, ...]
-    stride: int
-
-
-PROBES: dict[str, Callable[[ProbedAttack], Probe]] = {
-    "identity": lambda of: probes.identity(),
-    "movement": lambda of: probes.movement(),
-    "frequency": lambda of: probes.every(probes.frequency(), of.stride),
-    "face_regions": lambda of: probes.every(probes.face_regions(), of.stride),
-    "similarity": lambda of: probes.every(probes.similarity(of.witnesses), of.stride),
-    "agreement": lambda of: probes.every(probes.agreement(of.witnesses), of.stride),
-    "gram": lambda of: probes.every(probes.gram(of.embed, of.objective), of.stride),
-    "smoothness": lambda of: probes.every(probes.smoothness(of.embed, of.objective), of.stride),
-    "hessian": lambda of: probes.every(probes.hessian(of.embed, of.objective), of.stride),
-    "jacobian": lambda of: probes.every(probes.jacobian(of.embed), of.stride),
+# Name -> (embedding of the attack, its loss, embeddings of the witnesses) -> the probe.
+PROBES: dict[str, Callable[[Embed, Objective, Sequence[Embed]], Probe]] = {
+    "identity": lambda embed, loss, witnesses: probes.identity(),
+    "movement": lambda embed, loss, witnesses: probes.movement(),
+    "frequency": lambda embed, loss, witnesses: probes.frequency(),
+    "face_regions": lambda embed, loss, witnesses: probes.face_regions(),
+    "similarity": lambda embed, loss, witnesses: probes.similarity(witnesses),
+    "agreement": lambda embed, loss, witnesses: probes.agreement(witnesses),
+    "gram": lambda embed, loss, witnesses: probes.gram(embed, loss),
+    "smoothness": lambda embed, loss, witnesses: probes.smoothness(embed, loss),
+    "hessian": lambda embed, loss, witnesses: probes.hessian(embed, loss),
+    "jacobian": lambda embed, loss, witnesses: probes.jacobian(embed),
 }
-DEFAULT = ("identity", "movement")
+DEFAULT = ("identity", "movement")  # at every step; the others at those of a stride
 
 
 class Watch(NamedTuple):
     """What to watch.
 
     Attributes:
-      name: the protection, of a method (`protections.named`).
+      name: the protection, of a method.
       chosen: keys of `PROBES`.
       witnesses: recognisers that `similarity` and `agreement` look through.
-      stride: of the probes that do more than look on.
+      stride: of the probes that are not in `DEFAULT`.
       updates: what becomes of the method's updates.
       rounded: how protected images become whole levels; as the method does it by default.
     """
@@ -78,7 +66,7 @@ class Recorder(NamedTuple):
 
     method: methods.Method
     ensemble: ensemble.Ensemble
-    chosen: dict[str, Probe]
+    chosen: tuple[Probe, ...]
     record: attack.Record
     rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     embeds: tuple[Embed, ...]
@@ -92,37 +80,27 @@ def on_canvas(name: str) -> tuple[Embed, Any]:
     return ensemble.on_canvas(recogniser), recogniser.params
 
 
-@cache
-def combined(surrogates: tuple[str, ...]) -> ensemble.Ensemble:
-    """The surrogates as one embedding, one function per choice."""
-    weights = [engine.WEIGHTS.get(name, 1.0) for name in surrogates]
-    return ensemble.combine([zoo.load(name) for name in surrogates], weights)
-
-
 def load(watch: Watch) -> Recorder:
     """Loads the recognisers and composes attack and probes.
 
     Raises:
       UserError: an unknown method, probe or recogniser.
     """
-    unknown = [name for name in watch.chosen if name not in PROBES]
-    if unknown:
+    if unknown := [name for name in watch.chosen if name not in PROBES]:
         raise UserError(f"there is no probe {unknown[0]!r}; use {', '.join(PROBES)}")
-    setting = methods.settled(watch.name.method, watch.name.setting)
-    surrogates = combined(watch.name.surrogates)
-    pairs = [on_canvas(name) for name in watch.witnesses]
-    embeds, params = tuple(f for f, _ in pairs), tuple(p for _, p in pairs)
-    probed = ProbedAttack(
-        surrogates.embed, Objective(setting.attract, setting.repel), embeds, watch.stride
-    )
-    chosen = {name: PROBES[name](probed) for name in watch.chosen}
-    method = methods.compose(
-        watch.name.method, surrogates.embed, watch.name.setting, around=watch.updates
-    )
+    name = watch.name
+    setting = methods.settled(name.method, name.setting)
+    surrogates, seen = specs.combined(name.surrogates), [on_canvas(w) for w in watch.witnesses]
+    embeds, params = tuple(f for f, _ in seen), tuple(p for _, p in seen)
+    loss = Objective(setting.attract, setting.repel)
+    chosen = []
+    for text in watch.chosen:
+        probe = PROBES[text](surrogates.embed, loss, embeds)
+        chosen.append(probe if text in DEFAULT else probes.every(probe, watch.stride))
+    method = methods.compose(name.method, surrogates.embed, name.setting, around=watch.updates)
     rounded = jax.jit(jax.vmap(watch.rounded or method.rounded))
-    return Recorder(
-        method, surrogates, chosen, probes.record(chosen.values()), rounded, embeds, params
-    )
+    record = probes.record(chosen)
+    return Recorder(method, surrogates, tuple(chosen), record, rounded, embeds, params)
 
 
 class Batch(NamedTuple):
@@ -144,28 +122,27 @@ class Batch(NamedTuple):
 
 
 def batch(
-    recorder: Recorder,
-    canvases: np.ndarray,
-    targets: np.ndarray,
-    witness_targets: Sequence[np.ndarray],
-    seed: int,
-    size: int,
+    recorder: Recorder, watch: Watch, who: Subjects, part: np.ndarray, seed: int, size: int
 ) -> Batch:
-    """A padded batch of canvases [n,160,160,3]; a single-target method gets the target nearest to each.
+    """A padded batch of some of the subjects; a single-target method gets the target nearest to each.
 
     Args:
       recorder: of the attack.
-      canvases: uint8, n ≤ size.
-      targets: [T,D] as joined for the ensemble.
-      witness_targets: K × [T,D_k].
+      watch: the same.
+      who: the subjects.
+      part: [n] indices, n ≤ size.
       seed: of the attack's keys.
       size: of the compiled batch.
+
+    Raises:
+      UserError: a witness cannot embed the targets.
     """
-    padded, mask = batching.pad(canvases, size)
+    padded, mask = batching.pad(who.faces.canvases[part], size)
     images = jnp.asarray(padded, jnp.float32)
     epsilon = jnp.asarray(recorder.method.epsilon, jnp.float32)
-    problem = attack.prepare(*recorder.ensemble, images, jnp.asarray(targets), epsilon)
-    goals = [jnp.broadcast_to(jnp.asarray(t), (size, *t.shape)) for t in witness_targets]
+    targets = jnp.asarray(who.joined(watch.name.surrogates))
+    problem = attack.prepare(*recorder.ensemble, images, targets, epsilon)
+    goals = [jnp.broadcast_to(t, (size, *t.shape)) for t in witness_targets(who, watch)]
     nearest = None
     if recorder.method.single:
         nearest = jnp.argmax(jnp.einsum("bd,btd->bt", problem.embedding, problem.targets), axis=1)
@@ -176,15 +153,14 @@ def batch(
         problem = problem._replace(targets=pick(problem.targets))
         goals = [pick(rows) for rows in goals]
     sources = _sources(recorder.embeds, recorder.params, images)
-    keys = methods.keys(padded, seed)
     witnesses = Witnesses(recorder.params, sources, tuple(goals))
-    return Batch(problem, keys, jnp.asarray(mask), witnesses, nearest)
+    return Batch(problem, methods.keys(padded, seed), jnp.asarray(mask), witnesses, nearest)
 
 
 _sources = jax.jit(probes.witness_sources, static_argnums=0)
 
 
-def attack_batch(recorder: Recorder, ready: Batch, record: attack.Record) -> tuple[Any, Any]:
+def attack_batch(recorder: Recorder, ready: Batch) -> tuple[Any, Any]:
     """`attack.run` of a batch from the start."""
     return attack.run(
         recorder.method.attack,
@@ -195,7 +171,7 @@ def attack_batch(recorder: Recorder, ready: Batch, record: attack.Record) -> tup
         num_steps=recorder.method.steps,
         gamma=recorder.method.gamma,
         mask=ready.mask,
-        record=record,
+        record=recorder.record,
         witnesses=ready.witnesses,
     )
 
@@ -226,7 +202,7 @@ class Watched(NamedTuple):
       targets: [P] index of the target that each was moved to at the last step.
     """
 
-    recording: Recording
+    recording: xr.Dataset
     subjects: Subjects
     canvases: np.ndarray
     targets: np.ndarray
@@ -245,22 +221,12 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
       UserError: a witness cannot embed the targets.
     """
     indices, who = runs.subjects_of(run, bench, watch.name)
-    goals, size = witness_targets(who, watch), watch.name.batch or run.batch_size
-    loaded = cache(lambda: load(watch))
+    size, recorder = watch.name.batch or run.batch_size, load(watch)
 
     def make(part: np.ndarray) -> dict[str, np.ndarray]:
-        recorder = loaded()
-        canvases = who.faces.canvases[part]
-        ready = batch(
-            recorder,
-            canvases,
-            who.joined(watch.name.surrogates),
-            goals,
-            run.seed,
-            size,
-        )
-        state, seen = attack_batch(recorder, ready, recorder.record)
-        kept = probes.thinned(recorder.chosen.values(), seen)
+        ready = batch(recorder, watch, who, part, run.seed, size)
+        state, seen = attack_batch(recorder, ready)
+        kept = probes.thinned(recorder.chosen, seen)
         if "target" in kept:
             kept["target"] = np.asarray(ready.chosen(kept["target"]))
         rounded = recorder.rounded(state.image, ready.problem.image, ready.problem.epsilon)
@@ -273,64 +239,31 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
     where = f"{cell}@{len(indices)}"
     arrays = cells.in_parts(run.workdir, where, len(indices), size, make)
     canvases, last = arrays.pop("canvases"), arrays.pop(_LAST)
-    axes, steps = _described(watch)
-    outcome = outcomes(run, bench, where, indices, canvases, watch.name.targets)
-    single = methods.settled(watch.name.method, watch.name.setting).search == "fixed"
-    labels = {
-        "image": tuple(path.stem for path in who.faces.paths),
-        "judge": tuple(judge.name for judge in bench.judges),
-        "witness": watch.witnesses,
-        "other": watch.witnesses,
-        # Of a single-target method every image sees one target, its own: `target` says which.
-        "target": ("nearest",) if single else who.target_names,
-        "region": spectrum.REGIONS,
+    row = Row(watch.name, indices, who.faces.canvases, canvases[:, None])
+    outcome = runs.assessed(run, bench, row, where)
+    values: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        quantity: (("image", "step" if probe.stride == 1 else "look", *axes), arrays[quantity])
+        for probe in recorder.chosen
+        for quantity, axes in probe.axes.items()
     }
-    own = {k: ("image", "judge") if v.ndim == 2 else ("image",) for k, v in outcome.items()}
-    made_of_it = Recording({**arrays, **outcome}, {**axes, **own}, steps, labels)
-    return Watched(made_of_it, who, canvases, last)
-
-
-def _described(watch: Watch) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
-    """Axes, images first, and measured steps of the quantities of a watch; nothing is loaded."""
-
-    def nowhere(params: Any, image: Any) -> Any:
-        raise AssertionError("only described")
-
-    objective = Objective()
-    probed = ProbedAttack(nowhere, objective, (nowhere,) * len(watch.witnesses), watch.stride)
-    chosen = [PROBES[name](probed) for name in watch.chosen]
-    named = {k: ("image", "step", *v[2:]) for k, v in probes.axes(chosen).items()}
-    setting = methods.settled(watch.name.method, watch.name.setting)
-    return named, probes.steps(chosen, setting.steps)
-
-
-def outcomes(
-    run: Run,
-    bench: ranking.Bench,
-    cell: str,
-    indices: np.ndarray,
-    canvases: np.ndarray,
-    targets: int | None,
-) -> dict[str, np.ndarray]:
-    """What became of each image, kept below `cell`: {measure: [P, judges] bool}, PSNR and SSIM [P].
-
-    Rank-N-T counts the first `targets` of the bench alone.
-    """
-    identities = bench.probes.identities[indices]
-    found = [
-        cells.kept(
-            run.workdir,
-            f"{cell}/on {judge.name}",
-            lambda judge=judge: ranking.found(  # type: ignore[misc]
-                bench, judge, canvases[:, None], identities, targets
-            ),
-        )
-        for judge in bench.judges
-    ]
-    quality = cells.kept(
-        run.workdir,
-        f"{cell}/quality",
-        lambda: ranking.quality(bench.probes.canvases[indices], canvases[:, None]),
-    )
-    ranks = {m: np.concatenate([f[m] for f in found], axis=1) for m in ranking.MEASURES}
-    return {**ranks, **quality}
+    for measure in ranking.MEASURES:
+        hits = [found[measure] for found in outcome.found.values()]
+        values[measure] = (("image", "judge"), np.concatenate(hits, axis=1))
+    values |= {measure: (("image",), figures) for measure, figures in outcome.quality.items()}
+    steps = np.arange(recorder.method.steps)
+    # Of a single-target method every image sees one target, its own: `target` says which.
+    targets = ["nearest"] if recorder.method.single else list(who.target_names)
+    names = {
+        "image": [path.stem for path in who.faces.paths],
+        "step": steps,
+        "look": steps[:: watch.stride],
+        "judge": list(outcome.found),
+        "witness": list(watch.witnesses),
+        "other_witness": list(watch.witnesses),
+        "targets": targets,
+        "other_targets": targets,
+        "region": list(spectrum.REGIONS),
+    }
+    used = {axis for axes, _ in values.values() for axis in axes}
+    coordinates = {axis: places for axis, places in names.items() if axis in used}
+    return Watched(xr.Dataset(values, coordinates), who, canvases, last)

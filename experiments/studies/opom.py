@@ -68,7 +68,7 @@ def study(run: Run, attack: str, photos: int, epsilon: float) -> str:
     )["masks"]
     worn = np.stack([universal.worn(c[None], m) for c, m in zip(before.row.clean, masks)])
     row = runs.Row(name, before.row.probes, before.row.clean, worn)
-    after = runs.Measured(row, runs.judged(run, bench, row.cell, row), runs.quality(run, row))
+    after = runs.assessed(run, bench, row, row.cell)
     lines = [*tables.lines(before, run.seed), *tables.lines(after, run.seed)]
     results.save(run.workdir, "opom", lines, missing=bench.missing)
     table = tables.pivoted(lines, ranking.UT)

@@ -7,21 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 from scipy import stats
 
 from experiments import dynamics_study
 from experiments.recordings import optimisers, path_plots, recorder, recording, surface
-from experiments.recordings.recording import Recording
 from tests import events
 from tipim_jax.analysis import probes
+from tipim_jax.core.objectives import Objective
 from tipim_jax.errors import UserError
 
 IMAGES, STEPS = 5, 6
 
 
 @pytest.fixture
-def made() -> Recording:
+def made() -> xr.Dataset:
     rng = np.random.default_rng(0)
     own = {
         "loss": (),
@@ -29,68 +30,71 @@ def made() -> Recording:
         "step_rms": (),
         "mask_rms": (),
         "similarity_source": ("witness",),
-        "similarity_target": ("witness", "target"),
-        "gradient_cosine": ("witness", "other"),
+        "similarity_target": ("witness", "targets"),
+        "gradient_cosine": ("witness", "other_witness"),
         "predicted": ("witness",),
         "realised": ("witness",),
-        "gram": ("target", "target"),
+        "gram": ("targets", "other_targets"),
         "mask_region": ("region",),
         "mask_power": ("frequency",),
     }
-    sizes = {"witness": 2, "other": 2, "target": 3, "region": 4, "frequency": 9}
-    arrays = {
-        name: rng.uniform(0.1, 1, (IMAGES, STEPS, *(sizes[axis] for axis in axes)))
+    sizes = {"witness": 2, "other_witness": 2, "targets": 3, "other_targets": 3, "region": 4}
+    sizes["frequency"] = 9
+    at = {name: "look" if axes else "step" for name, axes in own.items()}
+    values = {
+        name: (
+            ("image", at[name], *axes),
+            rng.uniform(0.1, 1, (IMAGES, STEPS, *(sizes[axis] for axis in axes))),
+        )
         for name, axes in own.items()
     }
-    arrays["switched"][:, 0] = np.nan
-    return Recording(
-        arrays,
-        {name: ("image", "step", *axes) for name, axes in own.items()},
-        {name: np.arange(0, 2 * STEPS, 2) for name in own},
-        {"witness": ("here", "there"), "region": ("eyes", "nose", "mouth", "rest")},
+    values["switched"][1][:, 0] = np.nan
+    witnesses = ["here", "there"]
+    return xr.Dataset(
+        values,
+        {
+            "step": np.arange(STEPS),
+            "look": np.arange(0, 2 * STEPS, 2),
+            "witness": witnesses,
+            "other_witness": witnesses,
+            "region": ["eyes", "nose", "mouth", "rest"],
+        },
     )
 
 
 def test_a_recording_is_found_again(made, tmp_path):
-    path = tmp_path / "recording.npz"
+    path = tmp_path / "recording.nc"
+    made["Rank-1-T"] = (("image", "judge"), np.array([[True], [False]] * 2 + [[True]]))
     recording.save(path, made)
-    found = recording.load(path)
-    for name, values in made.arrays.items():
-        np.testing.assert_array_equal(found.arrays[name], values)
-        np.testing.assert_array_equal(found.steps[name], made.steps[name])
-    assert (found.axes, found.labels) == (made.axes, made.labels)
-    other = tmp_path / "other.npz"
+    xr.testing.assert_identical(recording.load(path), made)
+    other = tmp_path / "other.nc"
     np.savez(other, x=np.zeros(3))
-    for wrong in (other, tmp_path / "none.npz"):
+    for wrong in (other.with_suffix(".nc.npz"), tmp_path / "none.nc"):
         with pytest.raises(UserError, match="is not a recording"):
             recording.load(wrong)
 
 
 def test_quantiles_leave_out_what_was_not_measured():
-    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan], [8.0, np.nan]])
-    np.testing.assert_array_equal(recording.median(values), [3, np.nan])
-    np.testing.assert_array_equal(recording.quantile(values, 1.0), [8, np.nan])
+    values = xr.DataArray([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan], [8.0, np.nan]])
+    np.testing.assert_array_equal(recording.quantiles(values, 0.5), [3, np.nan])
+    np.testing.assert_array_equal(recording.quantiles(values, [0, 1])[:, 0], [1, 8])
 
 
 def test_scalars_are_medians_over_images(made, tmp_path):
-    small = made._replace(
-        arrays={k: made.arrays[k] for k in ("loss", "predicted", "mask_power")},
-        steps={k: made.steps[k] for k in ("loss", "predicted", "mask_power")},
-    )
-    wide = np.repeat(small.arrays["mask_power"], 2, axis=-1)  # 18 places: too many curves
-    small = small._replace(arrays={**small.arrays, "mask_power": wide})
+    wide = made["mask_power"].rename(frequency="wide").isel(wide=[0, 1] * 9)  # too many curves
+    small = made[["loss", "predicted"]].assign(mask_power=wide, PSNR=("image", np.ones(IMAGES)))
     assert recording.write_scalars(tmp_path, small) == 3
     (file,) = tmp_path.iterdir()
     found = events.scalars(file)
     assert len(found) == 3 * STEPS
-    loss, predicted = made.arrays["loss"], made.arrays["predicted"]
-    assert found["loss", 4] == pytest.approx(np.median(loss[:, 2]), rel=1e-6)
-    expected = np.median(predicted[:, 5, 1])
+    expected = np.median(made["loss"][:, 2])
+    assert found["loss", 2] == pytest.approx(expected, rel=1e-6)
+    expected = np.median(made["predicted"][:, 5, 1])
     assert found["predicted/there", 10] == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_kind_of_quantity_has_a_picture(made):
-    shown = path_plots.pictures({"a": made, "b": made._replace(arrays=dict(made.arrays))})
+    shown = path_plots.pictures({"a": made, "b": made.copy()})
     titles = {picture.title for picture in shown}
     assert {
         "Identity",
@@ -113,20 +117,37 @@ def test_every_kind_of_quantity_has_a_picture(made):
 
 
 def test_what_is_not_recorded_is_not_drawn(made):
-    only = made._replace(arrays={"loss": made.arrays["loss"]})
-    assert [picture.title for picture in path_plots.pictures({"a": only})] == ["Identity"]
+    assert [p.title for p in path_plots.pictures({"a": made[["loss"]]})] == ["Identity"]
+    unknown = made[["loss"]].assign(loss=made["loss"] * np.nan)
+    assert path_plots.pictures({"a": unknown}) == []
 
 
 def test_lines_are_medians_and_quartiles(made):
     values = np.arange(20.0).reshape(5, 4)
-    line = path_plots.line(values, np.arange(4))
+    line = path_plots.line(xr.DataArray(values, dims=("image", "step")))
+    np.testing.assert_array_equal(line.x, np.arange(4))
     np.testing.assert_array_equal(line.y, values[2])
     np.testing.assert_array_equal(line.low, values[1])
     np.testing.assert_array_equal(line.high, values[3])
-    path = next(
-        c for c in path_plots.CURVES["Movement"][0](made) if c.title == "length of the path"
+
+
+def test_a_path_is_as_long_as_its_steps(made):
+    path, steps = path_plots.path(made), made["step_rms"]
+    np.testing.assert_allclose(path[:, -1], steps.sum("step"))
+    np.testing.assert_array_equal(path["step"], made["step"])
+    np.testing.assert_allclose(
+        path_plots.straightness(made)[:, 0], (made["mask_rms"] / steps)[:, 0]
     )
-    np.testing.assert_allclose(path.value(made)[:, -1], made.arrays["step_rms"].sum(axis=1))
+
+
+def test_panels_are_called_as_the_places_of_their_axis(made):
+    (pairs,), _ = path_plots.CURVES["Agreement of gradients"]
+    panels = pairs.panels(made)
+    assert list(panels) == ["first witness and: there"]
+    xr.testing.assert_equal(
+        panels["first witness and: there"].drop_vars(("witness", "other_witness")),
+        made["gradient_cosine"][:, :, 0, 1].drop_vars(("witness", "other_witness")),
+    )
 
 
 @pytest.mark.parametrize("name", optimisers.VARIANTS)
@@ -184,9 +205,6 @@ def test_the_second_direction_is_orthogonal_and_as_long():
 
 
 def test_every_probe_has_a_name_and_its_quantities_one_home():
-    probed = recorder.ProbedAttack(lambda p, x: x, recorder.Objective(), (), 5)
     assert set(recorder.DEFAULT) <= set(recorder.PROBES)
-    chosen = [make(probed) for make in recorder.PROBES.values()]
+    chosen = [make(lambda p, x: x, Objective(), ()) for make in recorder.PROBES.values()]
     assert len(probes.axes(chosen)) == sum(len(probe.axes) for probe in chosen)
-    assert all(chosen[i].stride == 1 for i in (0, 1))
-    assert all(probe.stride == 5 for probe in chosen[2:])

@@ -9,7 +9,6 @@ from experiments.protection import runs, specs
 from experiments.recordings import recorder, surface
 from experiments.recordings.recorder import Watch
 from tests.experiments.conftest import embed
-from tipim_jax.core.ensemble import Ensemble
 from tipim_jax.errors import UserError
 
 
@@ -17,7 +16,6 @@ from tipim_jax.errors import UserError
 def seen_by(bench, run_in, tmp_path, monkeypatch):
     """(name of a protection, probes that watch) -> the watched attack on the bench's six photos."""
     params = {judge.name: judge.params for judge in bench.judges}
-    monkeypatch.setattr(recorder, "combined", lambda names: Ensemble(embed, params[names[0]]))
     monkeypatch.setattr(recorder, "on_canvas", lambda name: (embed, params[name]))
 
     def watch(text: str, *probes: str) -> recorder.Watched:
@@ -39,15 +37,15 @@ def test_the_one_target_of_a_photo_is_recorded(bench, seen_by):
     expected = nearest(bench)
     assert set(expected) == {0, 1}
     np.testing.assert_array_equal(seen.targets, expected)
-    np.testing.assert_array_equal(seen.recording.arrays["target"], expected[:, None] + [[0, 0, 0]])
-    assert seen.recording.arrays["similarity_target"].shape[-1] == 1
-    assert seen.recording.labels["target"] == ("nearest",)
+    np.testing.assert_array_equal(seen.recording["target"], expected[:, None] + [[0, 0, 0]])
+    assert seen.recording["similarity_target"].shape[-1] == 1
+    assert seen.recording["targets"].values.tolist() == ["nearest"]
 
 
 def test_a_search_records_its_own_choice(seen_by):
     seen = seen_by("tiny/tip_im:steps=3:search=exhaustive", "identity")
-    np.testing.assert_array_equal(seen.targets, seen.recording.arrays["target"][:, -1])
-    assert seen.recording.labels["target"] == ("s", "t")
+    np.testing.assert_array_equal(seen.targets, seen.recording["target"][:, -1])
+    assert seen.recording["targets"].values.tolist() == ["s", "t"]
 
 
 def test_the_surface_is_cut_towards_the_target_of_the_photo(bench, seen_by):
@@ -74,9 +72,9 @@ def test_the_surface_is_cut_towards_the_target_of_the_photo(bench, seen_by):
 def test_options_of_a_method(options, probes, targets, parts, seen_by, tmp_path):
     name = f"tiny/tip_im:steps=2:search=exhaustive{options}"
     seen = seen_by(name, "identity")
-    assert len(seen.canvases) == len(seen.recording.labels["image"]) == probes
-    assert seen.recording.arrays["gain"].shape == (probes, 2, targets)
-    assert len(seen.recording.labels["target"]) == targets
+    assert len(seen.canvases) == seen.recording.sizes["image"] == probes
+    assert seen.recording["gain"].shape == (probes, 2, targets)
+    assert seen.recording.sizes["targets"] == targets
     cells = list((tmp_path / specs.named(name).folder).glob("cells/**/0*.npz"))
     assert len(cells) == parts
 

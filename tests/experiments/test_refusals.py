@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import experiments
 from experiments.data import dataset, protocols
@@ -61,8 +62,8 @@ def test_hashes_are_a_table(tmp_path):
 
 
 def test_a_recording_that_was_cut_short(tmp_path):
-    path = tmp_path / "recording.npz"
-    recording.save(path, recording.Recording({"x": np.ones(3)}, {"x": ("image",)}, {}, {}))
+    path = tmp_path / "recording.nc"
+    recording.save(path, xr.Dataset({"x": ("image", np.ones(300))}))
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", whole[10:]):
         path.write_bytes(content)

@@ -82,7 +82,8 @@ def identity() -> Probe:
 
     numbers = ("target", "switched", "loss", "distance_source", "naturalness")
     return Probe(
-        measure, dict.fromkeys(numbers, ()) | {"distance_target": ("target",), "gain": ("target",)}
+        measure,
+        dict.fromkeys(numbers, ()) | {"distance_target": ("targets",), "gain": ("targets",)},
     )
 
 

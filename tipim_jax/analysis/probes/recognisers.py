@@ -31,7 +31,7 @@ def similarity(embeds: Sequence[Embed]) -> Probe:
 
     return Probe(
         measure,
-        {"similarity_source": ("witness",), "similarity_target": ("witness", "target")},
+        {"similarity_source": ("witness",), "similarity_target": ("witness", "targets")},
     )
 
 
@@ -74,8 +74,8 @@ def gram(embed: Embed, objective: Objective = Objective()) -> Probe:
     return Probe(
         measure,
         {
-            "gram": ("target", "other"),
-            "target_gradient_norm": ("target",),
+            "gram": ("targets", "other_targets"),
+            "target_gradient_norm": ("targets",),
             "effective_rank": (),
             "condition": (),
         },
@@ -133,8 +133,8 @@ def agreement(embeds: Sequence[Embed]) -> Probe:
     return Probe(
         measure,
         {
-            "gradient_cosine": ("witness", "other"),
-            "gradient_sign": ("witness", "other"),
+            "gradient_cosine": ("witness", "other_witness"),
+            "gradient_sign": ("witness", "other_witness"),
             "predicted": ("witness",),
             "realised": ("witness",),
         },
