@@ -31,7 +31,7 @@ from absl import flags
 
 from experiments.data import dataset
 from experiments.judging import ranking
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.protection import runs
 from experiments.reporting import plots, results
 from experiments.speed import contenders, cost, machine, sharding
@@ -199,8 +199,8 @@ def main(_: list[str]) -> None:
     names = ["mobilefacenet_casia"] if quick else launch.MODELS.value or NAMES
     if _DEVICES.value:
         return check_sharding(_DEVICES.value, names)
-    counts = [2] if quick else entry.numbers("targets", _TARGETS.value)
-    batches = [1] if quick else entry.numbers("batches", _BATCHES.value)
+    counts = [2] if quick else launch.numbers("targets", _TARGETS.value)
+    batches = [1] if quick else launch.numbers("batches", _BATCHES.value)
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)
     wanted = "rd" if quick else _WANTED.value
     contenders.check_wanted(wanted)
@@ -247,4 +247,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.reporting import results
 from experiments.speed import cost, machine
 from ports import zoo
@@ -207,4 +207,4 @@ def copy_photos(folder: Path, into: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

@@ -23,7 +23,7 @@ import xarray as xr
 from absl import flags
 
 from experiments.judging import ranking
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.protection import runs
 from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
@@ -174,4 +174,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main, arguments=True)
+    launch.run(main, arguments=True)

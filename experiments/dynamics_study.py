@@ -21,7 +21,7 @@ from absl import flags
 from scipy import stats
 
 from experiments.judging import ranking
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.protection import specs
 from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
@@ -350,4 +350,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

@@ -14,8 +14,8 @@ Thresholds are those of a false accept rate of 1e-3 over every pair of the proto
 Of the probes, in the protocol's order, --probes=FIRST:COUNT are measured: choose settings on 0:100 and report
 others. --again photos of each person are protected as well, to see whether they can be linked. --albums (the
 built-in photos by default) are looked at in the same way, without a gallery. `sheet.html` shows both at 100 %.
---after=all, or some of the names in `experiments/judging/journeys.py`, judges the files after being saved anew,
-made smaller, cropped and so on. --quick: two probes and a preset of two steps.
+--after=all, or some of the names in `experiments/protection/degradations.py`, judges the files after being
+saved anew, made smaller, cropped and so on. --quick: two probes and a preset of two steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,18 @@ import numpy as np
 from absl import flags
 
 from experiments.data import dataset
-from experiments.judging import judges, lines, protection, rows, scene
-from experiments.judging.journeys import JOURNEYS
+from experiments.judging import judges, lines, rows, scene
 from experiments.judging.rows import Row
 from experiments.judging.scene import PROBES, Scene
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.protection import saved, specs
+from experiments.protection.degradations import JOURNEYS
 from experiments.protection.methods import Setting
 from experiments.protection.runs import QUICK_STEPS, Run
 from experiments.reporting import plots, report, results
 from experiments.reporting.report import Picture, Table
 from experiments.seeing import sheet, visibility
-from experiments.seeing.regions import head
+from experiments.seeing.visibility import head
 from tipim_jax.errors import UserError
 from tipim_jax.photos import demo, verify
 from tipim_jax.photos.files import read_photo
@@ -125,7 +125,7 @@ def shown(stage: Scene, made: Sequence[Row], probes: int) -> list[sheet.Shown]:
 
 
 def _said(row: Row, group: str, index: int) -> str:
-    hidden = row.judged[rows.SAVED][group][protection.SAME_PHOTO]
+    hidden = row.judged[rows.SAVED][group][judges.SAME_PHOTO]
     from_judges = sum(bool(values[index]) for values in hidden.values())
     seen = {measure: values[index] for measure, values in row.seen[group].items()}
     parts = [f"hidden from {from_judges} of {len(hidden)}", f"PSNR {seen['face PSNR']:.1f} dB"]
@@ -139,11 +139,11 @@ def frontier(made: Sequence[Row], seed: int) -> bytes:
     panels: dict[str, dict[str, plots.Line]] = {measure: {} for measure in seen}
     for row in made:
         (line,) = lines.overall(row, seed)[:1]
-        share = [line[protection.SAME_PHOTO + end] for end in ("", " low", " high")]
+        share = [line[judges.SAME_PHOTO + end] for end in ("", " low", " high")]
         for measure in seen:
             x = float(np.nanmean(row.seen[line["photos of"]][measure]))
             panels[measure][row.name.text] = plots.Line([x], *([value] for value in share))
-    axes = {measure: plots.Axes(measure, protection.SAME_PHOTO) for measure in seen}
+    axes = {measure: plots.Axes(measure, judges.SAME_PHOTO) for measure in seen}
     return plots.panels(panels, axes)
 
 
@@ -212,23 +212,23 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
         for name, found in stage.thresholds.items()
     ]
     results.save(run.workdir, "thresholds", thresholds)
-    hidden = lines.shares(overall, protection.HIDING)
+    hidden = lines.shares(overall, judges.HIDING)
     print(results.save(run.workdir, "hidden", hidden))
     links = lines.shares(
         [line for line in overall if line["photos of"] == PROBES],
-        [*protection.BECOMING, *protection.LINKING],
+        [*judges.BECOMING, *judges.LINKING],
     )
     print(results.save(run.workdir, "linked", links))
     print(results.save(run.workdir, "visible", lines.figures(looks), intervals=looks))
     parts: list[report.Part] = [
-        Table("Hidden: mean [95 % interval] / worst judge, percent", hidden, protection.NOTES),
+        Table("Hidden: mean [95 % interval] / worst judge, percent", hidden, judges.NOTES),
         Table("Targets and links: mean [95 % interval] / worst judge, percent", links),
         Table("Visible", lines.figures(looks), visibility.NOTES),
         Picture("Protection against visibility", frontier(each, run.seed), "Mean over the judges."),
         Table("Thresholds", thresholds),
     ]
     if worse:
-        survived = lines.shares(worse, [*protection.HIDING, lines.LOST])
+        survived = lines.shares(worse, [*judges.HIDING, lines.LOST])
         print(results.save(run.workdir, "after", survived))
         results.save(run.workdir, "after_overall", worse)
         parts.insert(3, Table("After a journey", survived))
@@ -245,4 +245,4 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

@@ -24,7 +24,7 @@ later, and the seconds that each part took are in `cells.log`. --quick: a miniat
 
 from absl import flags
 
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.protection.runs import Run
 from experiments.studies import naturalness, opom, rows, survival, targets
 
@@ -49,10 +49,10 @@ SETTING = "mobilefacenet_casia/tip_im"  # the paper's
 def measured(run: Run, study: str) -> str:
     """Runs a study with what the flags say; returns the line with its main figure."""
     if study == "naturalness":
-        batches = entry.numbers("batches", _BATCHES.value)
+        batches = launch.numbers("batches", _BATCHES.value)
         return naturalness.study(run, _ATTACK.value or SETTING, _GAMMAS.value, batches)
     if study == "targets":
-        counts = entry.numbers("counts", _COUNTS.value)
+        counts = launch.numbers("counts", _COUNTS.value)
         return targets.study(run, _ATTACK.value or SETTING, counts, _VIRTUAL.value)
     if study == "survival":
         return survival.study(run, _ROWS.value or ["unprotected", SETTING, "medium"])
@@ -71,4 +71,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

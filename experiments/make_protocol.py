@@ -27,7 +27,7 @@ from absl import flags
 
 from experiments.data import dataset, identity_folder, protocols
 from experiments.data.people import people_of
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from tipim_jax.errors import UserError
 
 _OUT = flags.DEFINE_string("out", None, "The manifest to write.")
@@ -83,4 +83,4 @@ def quick(workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

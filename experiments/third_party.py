@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from experiments.data import dataset
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.reporting import results
 from tipim_jax import cli
 from tipim_jax.errors import UserError
@@ -220,4 +220,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments import third_party
 from experiments.data import dataset
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.protection import cells
 from experiments.protection.runs import Run
 from experiments.reporting import paper, report, results
@@ -157,4 +157,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

@@ -22,7 +22,7 @@ from absl import flags
 from experiments.data import dataset, framing, protocols
 from experiments.data.people import people_of
 from experiments.judging import matching
-from experiments.launching import entry, launch
+from experiments.launching import launch
 from experiments.protection import methods, specs
 from experiments.protection.runs import Run
 from experiments.reporting import bootstrap, paper, plots, report, results, tables
@@ -213,4 +213,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    launch.run(main)

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,10 +208,9 @@ class Faces(NamedTuple):
     """The aligned face of each photo that shows one.
 
     Attributes:
-      paths: [N] the photos.
+      paths, digests: [N] the photos, and the SHA-256 of their files.
       canvases: [N,160,160,3] uint8.
       identities: [N].
-      digests: [N] SHA-256 of the files.
       missing: photos without a face, and why; they are in no result.
     """
 
@@ -222,29 +222,64 @@ class Faces(NamedTuple):
 
     def at(self, indices: np.ndarray) -> "Faces":
         """Those at indices [n]."""
-        return Faces(
-            tuple(self.paths[i] for i in indices),
-            self.canvases[indices],
-            self.identities[indices],
-            tuple(self.digests[i] for i in indices),
-            self.missing,
-        )
+        paths, digests = ([values[i] for i in indices] for values in (self.paths, self.digests))
+        some = (self.canvases[indices], self.identities[indices])
+        return Faces(tuple(paths), *some, tuple(digests), self.missing)
 
 
-def aligned(detector: Any, pixels: np.ndarray) -> np.ndarray:
+def aligned(pixels: np.ndarray) -> np.ndarray:
     """The main face [160,160,3] of a portrait [H,W,3].
 
     Raises:
       PhotoError: there is none.
     """
-    return main_face(detector, pixels).canvas
+    return main_face(detector(), pixels).canvas
+
+
+@cache
+def detector() -> Any:
+    """Parameters of the project's detector."""
+    return yunet.load()
+
+
+class Kept(NamedTuple):
+    """An array for each photo that gives one, with its file's SHA-256; and (photo, why) for the others."""
+
+    paths: tuple[Path, ...]
+    identities: tuple[str, ...]
+    digests: tuple[str, ...]
+    arrays: tuple[np.ndarray, ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+def kept_by_content(
+    photos: Labelled, folder: Path, make: Callable[[np.ndarray], np.ndarray]
+) -> Kept:
+    """What `make` takes from the pixels [H,W,3] of each photo, kept in a folder by the content of its file.
+
+    It raises `PhotoError` where a photo has none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found, missing = [], []
+    progress = tqdm(photos.paths, desc=folder.name, unit="photo", disable=None)
+    for path, identity in zip(progress, photos.identities, strict=True):
+        content = digest(path)
+        stored = folder / f"{content}.npy"
+        try:
+            if not stored.exists():
+                write(stored, make(read_photo(path).pixels))
+            found.append((path, identity, content, np.load(stored)))
+        except PhotoError as error:
+            missing.append((str(path), str(error)))
+    paths, identities, digests, arrays = zip(*found) if found else ((), (), (), ())
+    return Kept(paths, identities, digests, arrays, tuple(missing))
 
 
 def faces(
     photos: Labelled,
     cache: Path,
     kind: str = "canvases",
-    canvas: Callable[[Any, np.ndarray], np.ndarray] = aligned,
+    canvas: Callable[[np.ndarray], np.ndarray] = aligned,
 ) -> Faces:
     """The canvas of every photo, kept in `cache` by content and `tipim_jax.photos.faces.version`.
 
@@ -252,61 +287,47 @@ def faces(
       photos: what to read.
       cache: folder of all caches.
       kind: the folder of these canvases in it.
-      canvas: (detector, pixels) -> [160,160,3], or a `PhotoError` why there is none.
+      canvas: pixels [H,W,3] -> [160,160,3], or a `PhotoError` why there is none.
 
     Raises:
       UserError: no photo has one.
     """
-    folder = cache / f"{kind}-{version()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    detector = None
-    paths, canvases, identities, digests, missing = [], [], [], [], []
-    for path, identity in zip(
-        tqdm(photos.paths, desc="align", unit="photo", disable=None), photos.identities, strict=True
-    ):
-        content = digest(path)
-        stored = folder / f"{content}.npy"
-        if not stored.exists():
-            detector = yunet.load() if detector is None else detector
-            try:
-                made = canvas(detector, read_photo(path).pixels)
-            except PhotoError as error:
-                missing.append((str(path), str(error)))
-                continue
-            write(stored, np.rint(made).astype(np.uint8))
-        paths.append(path)
-        canvases.append(np.load(stored))
-        identities.append(identity)
-        digests.append(content)
-    if not paths:
-        first = f", {missing[0][0]} first ({missing[0][1]})" if missing else ""
+
+    def made(pixels: np.ndarray) -> np.ndarray:
+        return np.rint(canvas(pixels)).astype(np.uint8)
+
+    kept = kept_by_content(photos, cache / f"{kind}-{version()}", made)
+    if not kept.paths:
+        first = f", {kept.missing[0][0]} first ({kept.missing[0][1]})" if kept.missing else ""
         raise UserError(f"none of {len(photos.paths)} photos shows a face{first}")
-    return Faces(
-        tuple(paths), np.stack(canvases), np.array(identities), tuple(digests), tuple(missing)
-    )
+    canvases, identities = np.stack(kept.arrays), np.array(kept.identities)
+    return Faces(kept.paths, canvases, identities, kept.digests, kept.missing)
 
 
 def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:
     """[N,D] embeddings of faces, kept in `cache` by the content of canvas and model."""
-    folder = cache / "embeddings" / f"{verifier.name}-{_weights(verifier)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [
-        folder / f"{hashlib.sha256(canvas.tobytes()).hexdigest()}.npy" for canvas in found.canvases
-    ]
-    new = [i for i, file in enumerate(files) if not file.exists()]
-    for start in tqdm(range(0, len(new), 64), desc=verifier.name, disable=None):
-        part = new[start : start + 64]
-        for i, embedding in zip(part, embed_canvases(verifier, found.canvases[part]), strict=True):
-            write(files[i], embedding)
-    return np.stack([np.load(file) for file in files])
-
-
-def _weights(verifier: Verifier) -> str:
-    """Changes with a recogniser's parameters: a name may be registered anew."""
-    content = hashlib.sha256()
+    weights = hashlib.sha256()  # a name may be registered anew
     for leaf in jax.tree.leaves(verifier.params):
-        content.update(np.asarray(leaf).tobytes())
-    return content.hexdigest()[:12]
+        weights.update(np.asarray(leaf).tobytes())
+    folder = cache / "embeddings" / f"{verifier.name}-{weights.hexdigest()[:12]}"
+    keys = [hashlib.sha256(canvas.tobytes()).hexdigest() for canvas in found.canvases]
+    return kept_by_key(
+        folder, keys, 64, lambda part: embed_canvases(verifier, found.canvases[part])
+    )
+
+
+def kept_by_key(
+    folder: Path, keys: Sequence[str], size: int, make: Callable[[list[int]], np.ndarray]
+) -> np.ndarray:
+    """[N,...] arrays kept in a folder by keys [N]; those that are not there are made, `size` at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{key}.npy" for key in keys]
+    new = [i for i, file in enumerate(files) if not file.exists()]
+    for start in tqdm(range(0, len(new), size), desc=folder.name, disable=None):
+        part = new[start : start + size]
+        for i, array in zip(part, make(part), strict=True):
+            write(files[i], array)
+    return np.stack([np.load(file) for file in files])
 
 
 def write(path: Path, array: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """What of a photo recognisers are shown: published results differ in it, and cannot be compared across it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,12 +18,12 @@ class Framing(NamedTuple):
 
     Attributes:
       kind: the folder of its canvases in the cache.
-      canvas: (detector, pixels [H,W,3]) -> [160,160,3], on which masks are made.
+      canvas: pixels [H,W,3] -> [160,160,3], on which masks are made.
       frame: a recogniser -> the same, looking at that canvas.
     """
 
     kind: str
-    canvas: Callable[[Any, np.ndarray], np.ndarray]
+    canvas: Callable[[np.ndarray], np.ndarray]
     frame: Frame
 
 
@@ -40,12 +40,8 @@ def _resized(pixels: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 
-def _whole(detector: Any, pixels: np.ndarray) -> np.ndarray:
-    return _resized(pixels)
-
-
-def _box(detector: Any, pixels: np.ndarray) -> np.ndarray:
-    left, top, width, height = main_face(detector, pixels).box
+def _box(pixels: np.ndarray) -> np.ndarray:
+    left, top, width, height = main_face(dataset.detector(), pixels).box
     rows = slice(max(0, round(top)), round(top + height))
     columns = slice(max(0, round(left)), round(left + width))
     return _resized(np.ascontiguousarray(pixels[rows, columns]))
@@ -53,7 +49,7 @@ def _box(detector: Any, pixels: np.ndarray) -> np.ndarray:
 
 FRAMINGS = {
     # AMT-GAN: the whole photo, resized.
-    "whole": Framing("canvases-whole", _whole, whole_canvas),
+    "whole": Framing("canvases-whole", _resized, whole_canvas),
     # CLIP2Protect, WeakenDiff: the detected box, resized. They detect with MTCNN, we with YuNet.
     "box": Framing("canvases-box", _box, whole_canvas),
     # Ours, and the paper's: aligned by landmarks.

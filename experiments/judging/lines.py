@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.judging.protection import LESS_IS_BETTER, SAME_PHOTO
+from experiments.judging.judges import LESS_IS_BETTER, SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
 from experiments.judging.scene import PROBES
 from experiments.reporting import bootstrap, tables

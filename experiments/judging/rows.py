@@ -7,16 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.judging import protection
-from experiments.judging.journeys import JOURNEYS
+from experiments.judging import judges
 from experiments.judging.scene import PROBES, Scene
 from experiments.judging.sightings import seen_by
 from experiments.protection import cells
+from experiments.protection.degradations import JOURNEYS
 from experiments.protection.runs import Run
 from experiments.protection.saved import ENCODING
 from experiments.protection.specs import Name
-from experiments.seeing.regions import regions
-from experiments.seeing.visibility import visible
+from experiments.seeing.visibility import regions, visible
 from tipim_jax.photos.crops import apply
 from tipim_jax.photos.decode import decode
 from tipim_jax.photos.encode import encode
@@ -63,8 +62,8 @@ def measured(
     for after in (SAVED, *journeys):
         found = _judged(run, scene, name, files, after)
         lost[after] = float(found.pop("lost").mean())
-        judges = [judge for judge in found if judge not in name.surrogates]
-        judged[after] = _figures(scene, {judge: found[judge] for judge in judges})
+        unseen = [judge for judge in found if judge not in name.surrogates]
+        judged[after] = _figures(scene, {judge: found[judge] for judge in unseen})
     seen = {group: _looked_at(run, scene, name, files, group) for group in scene.groups}
     return Row(name, files, judged, seen, lost)
 
@@ -82,7 +81,7 @@ def _judged(
                 pixels, moved = JOURNEYS[after](pixels, np.random.default_rng([run.seed, key]))
                 landmarks = apply(moved, landmarks)
             photos.append((pixels, landmarks))
-        return seen_by(scene.judges, scene.find, photos)
+        return seen_by(scene.judges, photos)
 
     return cells.in_parts(run.workdir, f"{name.folder}/judged {after}", len(files), _PART, make)
 
@@ -95,13 +94,13 @@ def _figures(scene: Scene, after: Mapping[str, np.ndarray]) -> Groups:
         known, before = scene.known[judge], scene.before[judge]
         for group, at in scene.groups.items():
             if group != PROBES:
-                hidden = protection.same_photo_hidden(before[at], embedded[at], known.threshold)
-                figures = {protection.SAME_PHOTO: hidden}
+                hidden = judges.same_photo_hidden(before[at], embedded[at], known.threshold)
+                figures = {judges.SAME_PHOTO: hidden}
             else:
-                figures = protection.found(known, before[at], embedded[at], identities[at])
+                figures = judges.found(known, before[at], embedded[at], identities[at])
                 if scene.linked.stop:
                     both = scene.linked
-                    figures |= protection.linked(known, embedded[both], identities[both], at.stop)
+                    figures |= judges.linked(known, embedded[both], identities[both], at.stop)
             for measure, values in figures.items():
                 made.setdefault(group, {}).setdefault(measure, {})[judge] = values
     return made

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data import dataset
-from experiments.judging.judges import Judge, Threshold, threshold
-from experiments.judging.protection import Known
-from experiments.judging.sightings import Find, Sighting, detector, embeddings, sightings
+from experiments.judging.judges import Judge, Known, Threshold, threshold
+from experiments.judging.sightings import Sighting, embeddings, sightings
 from tipim_jax.errors import UserError
 from tipim_jax.photos.folders import photos_below
 
@@ -57,7 +56,6 @@ class Scene(NamedTuple):
       subjects: [N] the photos that are protected: the probes, then their people's other photos, then albums.
       groups: the subjects that figures are about: `PROBES` and albums, those with photos.
       linked: the probes and their people's other photos; empty if nobody has any.
-      find: the detector.
       missing: (photo, why) of photos that show nobody.
     """
 
@@ -68,7 +66,6 @@ class Scene(NamedTuple):
     subjects: Sequence[Sighting]
     groups: Mapping[str, slice]
     linked: slice
-    find: Find
     missing: Sequence[tuple[str, str]]
 
     @property
@@ -150,6 +147,5 @@ def scene(
         subjects,
         {n: r for n, r in zip(names, ranges) if n and r.start < r.stop},
         slice(0, ranges[1].stop) if ranges[1].start < ranges[1].stop else slice(0),
-        detector(),
         list(dict.fromkeys([m for found in (*parts, people) for m in found.missing])),
     )

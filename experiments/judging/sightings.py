@@ -1,11 +1,10 @@
 """Where the people of photos are and what judges make of them: found on the file, kept by its content."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments.data import dataset
 from experiments.judging.judges import Judge
@@ -14,8 +13,6 @@ from tipim_jax.photos import portrait
 from tipim_jax.photos.faces import SMALLEST, version
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.photo import PhotoError
-
-Find = Callable[[np.ndarray], yunet.Faces]  # photo [H,W,3] uint8 -> its faces
 
 
 class Sighting(NamedTuple):
@@ -48,36 +45,21 @@ class Sightings(NamedTuple):
         return np.array([one.identity for one in self.seen])
 
 
-def detector() -> Find:
-    """The project's detector."""
-    params = yunet.load()
-    return lambda photo: detection.find_faces(params, photo)
+def find(photo: np.ndarray) -> yunet.Faces:
+    """The faces that the project's detector finds in a photo [H,W,3] uint8."""
+    return detection.find_faces(dataset.detector(), photo)
 
 
 def sightings(photos: dataset.Labelled, cache: Path) -> Sightings:
     """The face that each photo is about; landmarks are kept in `cache` by the photo's content
     and the detector's `version`."""
-    folder = cache / f"landmarks-{version()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    find: Find | None = None
-    seen, missing = [], []
-    for path, identity in zip(
-        tqdm(photos.paths, desc="find", unit="photo", disable=None), photos.identities, strict=True
-    ):
-        digest = dataset.digest(path)
-        stored = folder / f"{digest}.npy"
-        try:
-            if not stored.exists():
-                find = find or detector()
-                dataset.write(stored, _main_first(find, read_photo(path).pixels))
-            faces = np.load(stored)
-            seen.append(Sighting(path, identity, digest, faces[0], faces))
-        except PhotoError as error:
-            missing.append((str(path), str(error)))
-    return Sightings(tuple(seen), tuple(missing))
+    kept = dataset.kept_by_content(photos, cache / f"landmarks-{version()}", _main_first)
+    rows = zip(kept.paths, kept.identities, kept.digests, kept.arrays)
+    seen = [Sighting(path, who, digest, faces[0], faces) for path, who, digest, faces in rows]
+    return Sightings(tuple(seen), kept.missing)
 
 
-def _main_first(find: Find, pixels: np.ndarray) -> np.ndarray:
+def _main_first(pixels: np.ndarray) -> np.ndarray:
     """[N,5,2] landmarks of the faces that are protected, the main one first."""
     found = find(pixels)
     sizes = found.boxes[:, 2:] - found.boxes[:, :2]
@@ -92,7 +74,7 @@ def _main_first(find: Find, pixels: np.ndarray) -> np.ndarray:
     return found.landmarks[order]
 
 
-def again(find: Find, pixels: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, bool]:
+def again(pixels: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, bool]:
     """Where in a photo the face is that was at `before` [5,2], and whether it is not detected any more.
 
     The same face lies within half the distance of its eyes, on average over the landmarks; one that is no
@@ -108,32 +90,28 @@ def again(find: Find, pixels: np.ndarray, before: np.ndarray) -> tuple[np.ndarra
 
 def embeddings(judge: Judge, seen: Sequence[Sighting], cache: Path) -> np.ndarray:
     """[N,D] of photos as they are, kept in `cache` by the content of photo and judge."""
-    folder = cache / "embeddings" / f"{judge.name}-{judge.digest}-from photos"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{one.digest}.npy" for one in seen]
-    new = [i for i, file in enumerate(files) if not file.exists()]
-    for start in tqdm(range(0, len(new), 16), desc=judge.name, disable=None):
-        part = new[start : start + 16]
+
+    def embed(part: list[int]) -> np.ndarray:
         crops = [judge.crop(read_photo(seen[i].path).pixels, seen[i].landmarks) for i in part]
-        for i, embedding in zip(part, judge.embed(np.stack(crops)), strict=True):
-            dataset.write(files[i], embedding)
-    return np.stack([np.load(file) for file in files])
+        return judge.embed(np.stack(crops))
+
+    folder = cache / "embeddings" / f"{judge.name}-{judge.digest}-from photos"
+    return dataset.kept_by_key(folder, [one.digest for one in seen], 16, embed)
 
 
 def seen_by(
-    judges: Sequence[Judge], find: Find, photos: Sequence[tuple[np.ndarray, np.ndarray]]
+    judges: Sequence[Judge], photos: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, Any]:
     """What judges make of photos after something was done to them.
 
     Args:
       judges: the recognisers.
-      find: the detector.
       photos: n × (pixels [H,W,3] uint8, landmarks [5,2] of the face before).
 
     Returns:
       {"lost": [n] whether the face is not detected any more, judge: [n,D] embeddings}.
     """
-    places = [again(find, pixels, before) for pixels, before in photos]
+    places = [again(pixels, before) for pixels, before in photos]
     made: dict[str, Any] = {"lost": np.array([lost for _, lost in places])}
     for judge in judges:
         crops = [judge.crop(p, landmarks) for (p, _), (landmarks, _) in zip(photos, places)]

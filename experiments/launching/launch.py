@@ -1,16 +1,18 @@
-"""What launches share: their flags, and a run begun from them."""
+"""What launches share: how bad input ends them, their flags, and a run begun from these."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 from experiments.data import dataset
 from experiments.protection import runs
 from experiments.protection.runs import Run
 from experiments.reporting import results
 from ports import zoo
+from tipim_jax.errors import UserError
 
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Identity folder, person/photo, or one packed by TFDS."
@@ -71,3 +73,38 @@ def places() -> tuple[list[Path], list[Path]]:
     given = ((flag.value or "").split(",") for flag in (DATA_DIR, PROTOCOL))
     folders, manifests = ([Path(path) for path in paths if path] for paths in given)
     return folders, manifests
+
+
+def run(main: Callable[[list[str]], None], arguments: bool = False) -> None:
+    """`app.run` that tells a `UserError` in one sentence on stderr: exit code 2, no traceback.
+
+    Every other exception is a fault of the program and keeps its traceback.
+
+    Args:
+      main: takes the command line without its flags.
+      arguments: whether anything but flags is allowed there.
+    """
+
+    def told(argv: list[str]) -> int | None:
+        try:
+            if len(argv) > 1 and not arguments:
+                raise UserError(f"unexpected argument {argv[1]!r}; flags begin with --")
+            main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return None
+
+    app.run(told)
+
+
+def numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """The numbers of a flag that lists some.
+
+    Raises:
+      UserError: one is none, or less than 1.
+    """
+    for text in texts:
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--{flag}: {text!r} is no number of 1 or more")
+    return [int(text) for text in texts]

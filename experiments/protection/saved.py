@@ -16,7 +16,6 @@ from experiments.data import dataset
 from experiments.protection import specs
 from experiments.protection.runs import Run
 from experiments.protection.specs import Name, Subjects
-from ports import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos import engine
 from tipim_jax.photos.encode import encode
@@ -73,7 +72,7 @@ def _as_protect_does(
 ) -> None:
     settings = name.settings(run.presets)._replace(batch_size=run.batch_size, seed=run.seed)
     made = engine.build(name.surrogates, targets, settings)
-    models = Models(partial(find, yunet.load()), made, [])
+    models = Models(partial(find, dataset.detector()), made, [])
     done = protect_photos(models, jobs, folder, ENCODING, pictures=False)
     for result in tqdm(done, desc=name.text, total=len(jobs), unit="photo", disable=None):
         if problem := result.error or result.faceless:
@@ -85,13 +84,12 @@ def _pasted(run: Run, name: Name, jobs: Sequence[Job], folder: Path, targets: Ta
     faces = dataset.faces(labelled, run.cache)
     subjects = Subjects(faces, targets.names, targets.embeddings)
     make = specs.maker(name, subjects, run.batch_size, run.seed, run.presets)
-    detector = yunet.load()
     size = name.batch or run.batch_size
     for start in tqdm(range(0, len(jobs), size), desc=name.text, unit="part", disable=None):
         indices = np.arange(start, min(start + size, len(jobs)))
         for i, canvases in zip(indices, make(indices), strict=True):
             photo = read_photo(jobs[i].source)
-            matrix = main_face(detector, photo.pixels).matrix
+            matrix = main_face(dataset.detector(), photo.pixels).matrix
             mask = canvases[0].astype(np.float32) - faces.canvases[i]
             pasted = paste(photo.pixels, [FaceMask(mask @ photo.colours, matrix)], CAP)
             file, _ = encode(photo, pasted, **ENCODING._asdict())

@@ -1,22 +1,82 @@
 """One mask per person, made on some photos of that person and tested on another (OPOM).
 
 The photos that the gallery holds of a person are those that the mask is made on, --photos at the most; the
-probe is the one that has never been seen. ε = 8, away from the person, as published (OPOM: 10 photos each of
-500 people and 10,000 strangers). Beside it unprotected probes.
+probe is the one that has never been seen. ε = 8, away from the person, as published (Zhong and Deng, 2022: 10
+photos each of 500 people and 10,000 strangers). Beside it unprotected probes.
+
+The canvas that is attacked is 128 plus the mask; its embedding is that of all of the person's photos with
+the mask on, each scaled by the root of its weight and joined end to end. Squared distances are then the mean
+over the photos, and every method of `experiments.protection.methods` takes it like a single photo.
 """
 
 from collections.abc import Callable
+from functools import cache
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.judging import ranking
 from experiments.judging.ranking import Bench
-from experiments.protection import cells, methods, runs, specs, universal
-from experiments.protection.methods import Setting
+from experiments.protection import cells, methods, runs, specs
+from experiments.protection.methods import Method, Setting
 from experiments.protection.runs import Run
 from experiments.protection.specs import Subjects
 from experiments.reporting import report, results, tables
+from tipim_jax.core import batching, ensemble
+from tipim_jax.core.types import Embed, PyTree
 from tipim_jax.errors import UserError
+
+_GREY = 128
+
+
+@cache
+def joined(embed: Embed) -> Embed:
+    """((params, photos [K,H,W,3], weights [K]), grey plus mask [H,W,3]) -> [K·D], unit norm."""
+
+    def all_photos(params: PyTree, canvas: jax.Array) -> jax.Array:
+        network, photos, weights = params
+        masked = jnp.clip(photos + (canvas - _GREY), 0, 255)
+        embedded = jax.vmap(embed, (None, 0))(network, masked)
+        return (jnp.sqrt(weights)[:, None] * embedded).reshape(-1)
+
+    return all_photos
+
+
+def mask(
+    method: Method,
+    combined: ensemble.Ensemble,
+    photos: np.ndarray,
+    count: int,
+    targets: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """The mask [H,W,3] int16 of one person.
+
+    Args:
+      method: composed with `joined(combined.embed)`; without random views, which would part mask and face.
+      combined: the surrogates.
+      photos: [n,H,W,3] uint8 of the person.
+      count: K ≥ n, the same for everybody: one compiled shape.
+      targets: [T,D] as joined for the ensemble.
+      seed: of all randomness.
+    """
+    padded, real = batching.pad(photos, count)
+    weights = real.astype(np.float32) / real.sum()
+    every = np.sqrt(weights)[:, None] * targets[:, None]  # [T,K,D]
+    stack = ensemble.Ensemble(
+        joined(combined.embed),
+        (combined.params, jnp.asarray(padded, jnp.float32), jnp.asarray(weights)),
+    )
+    grey = np.full((1, *photos.shape[1:]), _GREY, np.uint8)
+    keys = methods.keys(photos[:1], seed)
+    made = methods.protect(method, stack, grey, every.reshape(len(targets), -1), keys, 1)
+    return made[0].astype(np.int16) - _GREY
+
+
+def worn(canvases: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Photos [n,H,W,3] uint8 with the mask on."""
+    return np.clip(canvases.astype(np.int16) + mask, 0, 255).astype(np.uint8)
 
 
 def maker(
@@ -24,13 +84,13 @@ def maker(
 ) -> Callable[[str], np.ndarray]:
     """person -> mask [160,160,3] int16."""
     combined = specs.combined(name.surrogates)
-    method = methods.compose(name.method, universal.joined(combined.embed), name.setting)
+    method = methods.compose(name.method, joined(combined.embed), name.setting)
     targets = subjects.joined(name.surrogates)
     targets = targets[:1] if method.single else targets
 
     def make(person: str) -> np.ndarray:
         own = bench.gallery.canvases[bench.gallery.identities == person][:photos]
-        return universal.mask(method, combined, own, photos, targets, run.seed)
+        return mask(method, combined, own, photos, targets, run.seed)
 
     return make
 
@@ -66,8 +126,8 @@ def study(run: Run, attack: str, photos: int, epsilon: float) -> str:
         run.batch_size,
         lambda indices: {"masks": np.stack([make(str(people[i])) for i in indices])},
     )["masks"]
-    worn = np.stack([universal.worn(c[None], m) for c, m in zip(before.row.clean, masks)])
-    row = runs.Row(name, before.row.probes, before.row.clean, worn)
+    protected = np.stack([worn(c[None], m) for c, m in zip(before.row.clean, masks)])
+    row = runs.Row(name, before.row.probes, before.row.clean, protected)
     after = runs.assessed(run, bench, row, row.cell)
     lines = [*tables.lines(before, run.seed), *tables.lines(after, run.seed)]
     results.save(run.workdir, "opom", lines, missing=bench.missing)

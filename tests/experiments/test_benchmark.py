@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.launching import entry
+from experiments.launching import launch
 from experiments.reporting import results
 from experiments.speed import contenders
 from tipim_jax.errors import UserError
@@ -38,7 +38,7 @@ def test_a_model_is_known_by_its_weights():
 @pytest.mark.parametrize("text", ["ten", "0", "-1", "1.5", ""])
 def test_counts_are_whole_numbers(text):
     with pytest.raises(UserError, match="is no number of 1 or more"):
-        entry.numbers("targets", ["10", text])
+        launch.numbers("targets", ["10", text])
 
 
 def test_implementations_that_cannot_run(monkeypatch):

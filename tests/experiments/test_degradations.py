@@ -5,7 +5,7 @@ import pytest
 from skimage.data import astronaut
 
 from experiments.protection.degradations import DEGRADATIONS
-from experiments.seeing import canvases
+from experiments.studies import naturalness
 from tipim_jax.analysis import metrics
 from tipim_jax.core.naturalness import mmd
 
@@ -54,18 +54,20 @@ def test_a_mask_shows_where_the_photo_is_flat():
     rough[:, 10:70] += 4  # wraps around at a few pixels of the noise; the same in none of the other
     rough = np.where(np.abs(rough.astype(int) - photo) > 4, photo, rough)
     flat[:, 90:150] += 4
-    shows = canvases.visible(photo, rough), canvases.visible(photo, flat)
+    shows = naturalness.visible(photo, rough), naturalness.visible(photo, flat)
     assert np.all(shows[1] > 2 * shows[0])
-    assert np.all(canvases.visible(photo, photo) == 0)
+    assert np.all(naturalness.visible(photo, photo) == 0)
 
 
 def test_the_discrepancy_is_that_of_the_faces_in_groups(canvas):
     rng = np.random.default_rng(0)
     clean = np.stack([np.roll(canvas, i, axis=1) for i in range(3)])
     noisy = np.clip(clean + rng.integers(-3, 4, clean.shape), 0, 255).astype(np.uint8)
-    found = canvases.discrepancy(clean, noisy)
+    found = naturalness.discrepancy(clean, noisy)
     inside = slice(24, 136)
     whole = mmd(*(x[:, inside, inside].astype(np.float32) for x in (noisy, clean)))
     np.testing.assert_allclose(found, [whole], rtol=1e-5)
-    assert canvases.discrepancy(clean, clean) == pytest.approx([0], abs=1e-4)
-    assert len(canvases.discrepancy(*[np.repeat(x[:1], 101, axis=0) for x in (clean, noisy)])) == 2
+    assert naturalness.discrepancy(clean, clean) == pytest.approx([0], abs=1e-4)
+    assert (
+        len(naturalness.discrepancy(*[np.repeat(x[:1], 101, axis=0) for x in (clean, noisy)])) == 2
+    )

@@ -10,10 +10,10 @@ import pytest
 from experiments import frontier
 from experiments.data import dataset
 from experiments.judging import lines
-from experiments.judging.journeys import JOURNEYS
-from experiments.judging.protection import SAME_PHOTO
+from experiments.judging.judges import SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
 from experiments.protection import saved, specs
+from experiments.protection.degradations import JOURNEYS
 from experiments.reporting import bootstrap
 from ports import yunet
 from tipim_jax.errors import UserError

@@ -8,9 +8,9 @@ import onnx
 import pytest
 
 from experiments.data import dataset
-from experiments.judging import judges, networks, protection, scene, sightings
-from experiments.judging.journeys import JOURNEYS, chain, cropped, fitted
-from experiments.judging.protection import Known
+from experiments.judging import judges, networks, scene, sightings
+from experiments.judging.judges import Known
+from experiments.protection.degradations import JOURNEYS, chain, cropped, fitted
 from ports.yunet import Faces
 from tipim_jax.core.geometry import ARCFACE_112
 from tipim_jax.errors import UserError
@@ -176,7 +176,7 @@ KNOWN = Known(
 
 def test_who_is_found():
     before, after = unit(10, 100), unit(45, 172)
-    found = protection.found(KNOWN, before, after, np.array(["a", "b"]))
+    found = judges.found(KNOWN, before, after, np.array(["a", "b"]))
     assert {measure: list(map(int, values)) for measure, values in found.items()} == {
         "Rank-1-UT": [0, 1],  # nearest: a at 15°, t at 8°
         "Rank-5-UT": [0, 0],
@@ -185,7 +185,7 @@ def test_who_is_found():
         "Rank-1-T": [0, 1],
         "Rank-5-T": [1, 1],
     }
-    still = protection.found(KNOWN, before, before, np.array(["a", "b"]))
+    still = judges.found(KNOWN, before, before, np.array(["a", "b"]))
     assert not still["same photo hidden"].any()
 
 
@@ -193,11 +193,11 @@ def test_links_are_pairs_that_match():
     # two probes, then two more photos of a and one of b, protected
     after = unit(45, 172, 50, 80, 160)
     identities = np.array(["a", "b", "a", "a", "b"])
-    linked = protection.linked(KNOWN, after, identities, 2)
+    linked = judges.linked(KNOWN, after, identities, 2)
     np.testing.assert_allclose(linked["linked"], [1 / 2, 1])  # 5° of 5° and 35°; 12°
     np.testing.assert_allclose(linked["linked to old"], [1 / 2, 0])  # 15° of 45° and 15°; 82°, 52°
     np.testing.assert_allclose(linked["strangers linked"], [0, 0])
-    alone = protection.linked(KNOWN, after[:2], identities[:2], 2)
+    alone = judges.linked(KNOWN, after[:2], identities[:2], 2)
     assert np.isnan(alone["linked"]).all()
 
 
@@ -214,20 +214,22 @@ def test_journeys_say_where_a_point_has_gone():
     assert max(fitted(320)(photo, np.random.default_rng(0))[0].shape) == 320
 
 
-def test_a_face_is_the_one_that_was_there_before():
+def test_a_face_is_the_one_that_was_there_before(monkeypatch):
     before = ARCFACE_112 + 100
     near, far = before + 4, before + 300
     nothing = Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
 
-    def find(faces):
-        return lambda pixels: nothing._replace(landmarks=np.array(faces).reshape(-1, 5, 2))
+    def again(faces):
+        landmarks = np.array(faces).reshape(-1, 5, 2)
+        monkeypatch.setattr(sightings, "find", lambda _: nothing._replace(landmarks=landmarks))
+        return sightings.again(pixels, before)
 
     pixels = np.zeros((9, 9, 3), np.uint8)
-    place, lost = sightings.again(find([far, near]), pixels, before)
+    place, lost = again([far, near])
     assert not lost
     np.testing.assert_array_equal(place, near)
     for faces in ([far], []):
-        place, lost = sightings.again(find(faces), pixels, before)
+        place, lost = again(faces)
         assert lost
         np.testing.assert_array_equal(place, before)
 

@@ -12,7 +12,7 @@ import xarray as xr
 import experiments
 from experiments.data import dataset, protocols
 from experiments.judging import matching
-from experiments.launching import entry
+from experiments.launching import launch
 from experiments.protection import specs
 from experiments.recordings import recording
 from experiments.reporting import results
@@ -21,7 +21,7 @@ from tipim_jax.errors import UserError
 EXPERIMENTS = [
     path
     for path in sorted(Path(dataset.__file__).parents[1].rglob("*.py"))
-    if path.name != "entry.py"
+    if path.name != "launch.py"
 ]
 # Faults of whoever calls, which keep their traceback: (file, what it says).
 FAULTS = {
@@ -98,7 +98,7 @@ def test_launches_say_what_to_install(monkeypatch):
 
 def test_a_fault_of_the_program_keeps_its_traceback(capsys, monkeypatch):
     """Only what a user gave ends in one sentence; XLA tells of wrong shapes by ValueErrors too."""
-    monkeypatch.setattr(entry.app, "run", lambda main: main(["launch"]))
+    monkeypatch.setattr(launch.app, "run", lambda main: main(["launch"]))
 
     def refuses(_: list[str]) -> None:
         raise UserError("give --data_dir")
@@ -106,10 +106,10 @@ def test_a_fault_of_the_program_keeps_its_traceback(capsys, monkeypatch):
     def fails(_: list[str]) -> None:
         raise ValueError("shapes (3,) and (4,) do not fit")
 
-    entry.run(refuses)
+    launch.run(refuses)
     assert capsys.readouterr().err == "error: give --data_dir\n"
     with pytest.raises(ValueError, match="do not fit"):
-        entry.run(fails)
+        launch.run(fails)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -3,26 +3,27 @@
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.protection import methods, specs, universal
+from experiments.protection import methods, specs
 from experiments.protection.methods import Setting
+from experiments.studies import opom
 
 
 def test_one_mask_hides_a_person_in_every_photo(bench):
     combined = specs.combined(("tiny",))
     setting = Setting(epsilon=8.0, alpha=2.0, steps=4, diversity="none")
-    method = methods.compose("mim_untargeted", universal.joined(combined.embed), setting)
+    method = methods.compose("mim_untargeted", opom.joined(combined.embed), setting)
     photos = bench.gallery.canvases[:3]
     targets = bench.target_embeddings["tiny"][:1]
-    mask = universal.mask(method, combined, photos, 4, targets, 0)
+    mask = opom.mask(method, combined, photos, 4, targets, 0)
     assert 0 < np.abs(mask).max() <= 8
-    worn = universal.worn(photos, mask)
+    worn = opom.worn(photos, mask)
     judge = bench.judges[0]
     before, after = (
         np.asarray(judge.embed(judge.params, jnp.asarray(x, jnp.float32))) for x in (photos, worn)
     )
     assert np.all(np.sum(before * after, axis=1) < 0.9995)
     # The photo that only fills the batch up has no say.
-    again = universal.mask(method, combined, photos[[0, 1, 2, 2]], 4, targets, 0)
+    again = opom.mask(method, combined, photos[[0, 1, 2, 2]], 4, targets, 0)
     assert not np.array_equal(mask, again)
 
 
@@ -32,7 +33,7 @@ def test_the_distance_is_the_mean_over_the_photos(bench):
     weights = jnp.asarray([0.25, 0.75])
     rng = np.random.default_rng(0)
     canvases = [jnp.full((160, 160, 3), 128.0) + rng.integers(-8, 9, (160, 160, 3)) for _ in "ab"]
-    stack = universal.joined(combined.embed)
+    stack = opom.joined(combined.embed)
     a, b = (stack((combined.params, photos, weights), canvas) for canvas in canvases)
     by_hand = [
         np.sum(

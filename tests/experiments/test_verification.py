@@ -151,7 +151,7 @@ def test_success_is_what_the_goal_says():
 def test_framings_show_what_they_say(tmp_path):
     photo = np.zeros((80, 120, 3), np.uint8)
     photo[:, 60:] = 200
-    canvas = framing.FRAMINGS["whole"].canvas(None, photo)
+    canvas = framing.FRAMINGS["whole"].canvas(photo)
     assert canvas.shape == (160, 160, 3)
     assert canvas[80, 40, 0] == 0
     assert canvas[80, 120, 0] == 200
