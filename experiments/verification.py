@@ -46,12 +46,7 @@ _SURROGATES = flags.DEFINE_list(
 def boxes(
     models: list[str], black_boxes: list[str] | None, surrogates: list[str] | None
 ) -> list[tuple[str, list[str]]]:
-    """Every black box with its surrogates.
-
-    Args:
-      models: all recognisers.
-      black_boxes: those measured on; None for every model that is no surrogate.
-      surrogates: of every black box; None for the other models.
+    """Every black box with its surrogates: by default every model that is no surrogate, and the other models.
 
     Raises:
       UserError: some are not among the models, are both, or none is left.

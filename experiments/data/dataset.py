@@ -37,19 +37,12 @@ class Labelled(NamedTuple):
 
 
 class Protocol(NamedTuple):
-    """The paper's identification protocol.
+    """The paper's identification protocol."""
 
-    Attributes:
-      name: for reports.
-      probes: one photo of each protected identity.
-      gallery: the other photos of those, of the targets, and of strangers.
-      targets: one photo of each target identity, none of them in the gallery.
-    """
-
-    name: str
-    probes: Labelled
-    gallery: Labelled
-    targets: Labelled
+    name: str  # for reports
+    probes: Labelled  # one photo of each protected identity
+    gallery: Labelled  # the other photos of those, of the targets, and of strangers
+    targets: Labelled  # one photo of each target identity, none of them in the gallery
 
     @property
     def digest(self) -> str:
@@ -205,20 +198,13 @@ def thinned(protocol: Protocol, probes: int) -> Protocol:
 
 
 class Faces(NamedTuple):
-    """The aligned face of each photo that shows one.
+    """The aligned face of each photo that shows one."""
 
-    Attributes:
-      paths, digests: [N] the photos, and the SHA-256 of their files.
-      canvases: [N,160,160,3] uint8.
-      identities: [N].
-      missing: photos without a face, and why; they are in no result.
-    """
-
-    paths: tuple[Path, ...]
-    canvases: np.ndarray
-    identities: np.ndarray
-    digests: tuple[str, ...]
-    missing: tuple[tuple[str, str], ...]
+    paths: tuple[Path, ...]  # [N]
+    canvases: np.ndarray  # [N,160,160,3] uint8
+    identities: np.ndarray  # [N]
+    digests: tuple[str, ...]  # [N] SHA-256 of the files
+    missing: tuple[tuple[str, str], ...]  # photos without a face, and why; they are in no result
 
     def at(self, indices: np.ndarray) -> "Faces":
         """Those at indices [n]."""
@@ -283,11 +269,8 @@ def faces(
 ) -> Faces:
     """The canvas of every photo, kept in `cache` by content and `tipim_jax.photos.faces.version`.
 
-    Args:
-      photos: what to read.
-      cache: folder of all caches.
-      kind: the folder of these canvases in it.
-      canvas: pixels [H,W,3] -> [160,160,3], or a `PhotoError` why there is none.
+    `kind` is the folder of these canvases there; `canvas` takes pixels [H,W,3] to [160,160,3], or raises a
+    `PhotoError` that says why there is none.
 
     Raises:
       UserError: no photo has one.

@@ -14,17 +14,12 @@ from tipim_jax.photos.portrait import main_face
 
 
 class Framing(NamedTuple):
-    """A way from a photo to what recognisers see.
+    """A way from a photo to what recognisers see."""
 
-    Attributes:
-      kind: the folder of its canvases in the cache.
-      canvas: pixels [H,W,3] -> [160,160,3], on which masks are made.
-      frame: a recogniser -> the same, looking at that canvas.
-    """
-
-    kind: str
+    kind: str  # the folder of its canvases in the cache
+    # pixels [H,W,3] -> [160,160,3], on which masks are made
     canvas: Callable[[np.ndarray], np.ndarray]
-    frame: Frame
+    frame: Frame  # a recogniser -> the same, looking at that canvas
 
 
 def whole_canvas(recogniser: Recogniser) -> Recogniser:

@@ -36,20 +36,13 @@ ones; strangers linked: of other people's protected photos."""
 
 
 class Judge(NamedTuple):
-    """A recogniser.
+    """A recogniser."""
 
-    Attributes:
-      name: for tables.
-      digest: changes with its weights and with what it sees.
-      template: [5,2] landmarks (x, y) in its crop.
-      size: (height, width) of its crop.
-      embed: crops [N,h,w,3] float32, pixel levels -> [N,D] of unit norm.
-    """
-
-    name: str
-    digest: str
-    template: np.ndarray
-    size: tuple[int, int]
+    name: str  # for tables
+    digest: str  # changes with its weights and with what it sees
+    template: np.ndarray  # [5,2] landmarks (x, y) in its crop
+    size: tuple[int, int]  # (height, width) of its crop
+    # crops [N,h,w,3] float32, pixel levels -> [N,D] of unit norm
     embed: Callable[[np.ndarray], np.ndarray]
 
     def crop(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -58,11 +51,8 @@ class Judge(NamedTuple):
 
 
 def load(places: Sequence[Path], models: Sequence[str] | None) -> list[Judge]:
-    """The judges of folders (see `networks`) and of this project.
-
-    Args:
-      places: folders with a `judges.json`, or such files.
-      models: names of this project's recognisers; all that are here and calibrated by default.
+    """The judges of folders with a `judges.json` (see `networks`), or such files, and this project's
+    `models`, by default all that are here and calibrated.
 
     Raises:
       UserError: a description or a model is not understood or absent, two share a name, or there is none.
@@ -90,16 +80,11 @@ def _own(verifier: verify.Verifier) -> Judge:
 
 
 class Threshold(NamedTuple):
-    """The cosine above which a judge says "same person".
+    """The cosine above which a judge says "same person"."""
 
-    Attributes:
-      cosine: at `FAR`.
-      accepted: share of genuine pairs above it.
-      genuine, impostors: numbers of pairs.
-    """
-
-    cosine: float
-    accepted: float
+    cosine: float  # at `FAR`
+    accepted: float  # share of genuine pairs above it
+    # genuine, impostors: numbers of pairs
     genuine: int
     impostors: int
 
@@ -123,19 +108,12 @@ def threshold(embeddings: np.ndarray, identities: np.ndarray) -> Threshold:
 
 
 class Known(NamedTuple):
-    """What one judge knows.
+    """What one judge knows."""
 
-    Attributes:
-      threshold: cosine above which photos match.
-      gallery: [G,D] embeddings of unprotected photos.
-      people: [G] whom they show.
-      targets: names of the target people.
-    """
-
-    threshold: float
-    gallery: np.ndarray
-    people: np.ndarray
-    targets: Sequence[str]
+    threshold: float  # cosine above which photos match
+    gallery: np.ndarray  # [G,D] embeddings of unprotected photos
+    people: np.ndarray  # [G] whom they show
+    targets: Sequence[str]  # names of the target people
 
 
 def same_photo_hidden(before: np.ndarray, after: np.ndarray, threshold: float) -> np.ndarray:
@@ -146,14 +124,8 @@ def same_photo_hidden(before: np.ndarray, after: np.ndarray, threshold: float) -
 def found(
     known: Known, before: np.ndarray, after: np.ndarray, identities: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Measure -> [P], of `HIDING` and `BECOMING`.
-
-    Args:
-      known: of the judge.
-      before: [P,D] of the probes as they were.
-      after: [P,D] of the protected ones.
-      identities: [P] of people whom the gallery shows.
-    """
+    """Measure -> [P], of `HIDING` and `BECOMING`, by embeddings [P,D] of the probes before and after; the
+    gallery shows their people [P]."""
     cosines = after @ known.gallery.T
     ranks = metrics.rank(cosines, known.people, identities, np.asarray(known.targets), DEPTHS)
     own = np.where(known.people == identities[:, None], cosines, -np.inf)
@@ -170,13 +142,9 @@ def found(
 def linked(
     known: Known, after: np.ndarray, identities: np.ndarray, probes: int
 ) -> dict[str, np.ndarray]:
-    """Measure of `LINKING` -> [P], the share of pairs of each probe that match.
+    """Measure of `LINKING` -> [P], the share of pairs of each of P `probes` that match.
 
-    Args:
-      known: of the judge.
-      after: [M,D] of protected photos, the probes first.
-      identities: [M] whom they show, every probe's person more than once.
-      probes: how many are probes.
+    `after` [M,D] are protected photos of people [M], the probes first, every probe's person more than once.
     """
     first = identities[:probes, None]
     matches = after[:probes] @ after.T > known.threshold

@@ -113,12 +113,8 @@ def compared(a: Row, b: Row, seed: int) -> list[Line]:
 
 
 def photo_by_photo(row: Row, photos: Mapping[str, Sequence[str]]) -> list[Line]:
-    """A line per group and photo: every measure as the mean over the judges, and how it looks.
-
-    Args:
-      row: the protection.
-      photos: group -> names of its photos.
-    """
+    """A line per group and photo: every measure as the mean over the judges, and how it looks. `photos` has the
+    names of the photos of each group."""
     made = []
     for group, values in row.judged[SAVED].items():
         means = {measure: _stacked(per_judge).mean(0) for measure, per_judge in values.items()}

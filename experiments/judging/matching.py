@@ -23,22 +23,14 @@ FARS = (1e-1, 1e-2, 1e-3)
 
 
 class Manifest(NamedTuple):
-    """Who is protected, and from what.
+    """Who is protected, and from what."""
 
-    Attributes:
-      name: for tables.
-      photos: those to protect.
-      others: another photo of the same person, where there is one.
-      targets: name -> (the photo aimed at, the photo tested with).
-      groups: target -> the photos that aim at it.
-      root: the folder of all photos; those of a person lie in or below a folder of it, unless it is flat.
-    """
-
-    name: str
-    photos: tuple[Path, ...]
-    others: Mapping[Path, Path]
-    targets: Mapping[str, tuple[Path, Path]]
-    groups: Mapping[str, tuple[Path, ...]]
+    name: str  # for tables
+    photos: tuple[Path, ...]  # those to protect
+    others: Mapping[Path, Path]  # another photo of the same person, where there is one
+    targets: Mapping[str, tuple[Path, Path]]  # name -> (the photo aimed at, the photo tested with)
+    groups: Mapping[str, tuple[Path, ...]]  # target -> the photos that aim at it
+    # the folder of all photos; those of a person lie in or below a folder of it, unless it is flat
     root: Path
 
     def person(self, photo: Path) -> str:
@@ -102,21 +94,13 @@ def _check_parts(found: Manifest, manifest: Path, root: Path) -> None:
 
 
 class Scene(NamedTuple):
-    """A manifest's photos as recognisers see them.
+    """A manifest's photos as recognisers see them."""
 
-    Attributes:
-      manifest: what is measured.
-      framing: how photos are shown.
-      faces: of every photo of the manifest, once.
-      judges: the recognisers.
-      embeddings: recogniser -> [N,D] of the faces.
-    """
-
-    manifest: Manifest
-    framing: Framing
-    faces: dataset.Faces
-    judges: tuple[Verifier, ...]
-    embeddings: Mapping[str, np.ndarray]
+    manifest: Manifest  # what is measured
+    framing: Framing  # how photos are shown
+    faces: dataset.Faces  # of every photo of the manifest, once
+    judges: tuple[Verifier, ...]  # the recognisers
+    embeddings: Mapping[str, np.ndarray]  # recogniser -> [N,D] of the faces
 
     def at(self, paths: Sequence[Path]) -> np.ndarray:
         """Indices of the faces of these photos; those without a face are left out."""
@@ -176,14 +160,8 @@ class Trial(NamedTuple):
 def protected(
     run: Run, scene: Scene, text: str, target: str, photos: Sequence[Path]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Protects photos from or towards one target, or finds what was made of the same photos already.
-
-    Args:
-      run: where the canvases are kept.
-      scene: the photos as recognisers see them.
-      text: name of the protection.
-      target: of the manifest.
-      photos: which of the manifest's.
+    """Protects photos of a manifest from or towards one target, or finds what was made of the same photos
+    already.
 
     Returns:
       Indices [n] of their faces, and canvases [n,160,160,3] uint8; n is less than the number of photos where

@@ -31,23 +31,16 @@ Run = Callable[[np.ndarray], np.ndarray]  # what a network takes, [1,...] float3
 
 
 class Network(NamedTuple):
-    """A file of weights and what its network wants to see.
+    """A file of weights and what its network wants to see."""
 
-    Attributes:
-      name: of the judge.
-      file: .onnx or .tflite.
-      template: [5,2] landmarks (x, y) in the crop.
-      crop: (width, height).
-      mean, scale: scalars or [3], pixel levels, in the order of `channels`.
-      layout, channels: of `LAYOUTS` and `CHANNELS`.
-    """
-
-    name: str
-    file: Path
-    template: np.ndarray
-    crop: tuple[int, int]
+    name: str  # of the judge
+    file: Path  # .onnx or .tflite
+    template: np.ndarray  # [5,2] landmarks (x, y) in the crop
+    crop: tuple[int, int]  # (width, height)
+    # mean, scale: scalars or [3], pixel levels, in the order of `channels`
     mean: np.ndarray
     scale: np.ndarray
+    # layout, channels: of `LAYOUTS` and `CHANNELS`
     layout: str
     channels: str
 

@@ -34,13 +34,8 @@ class Bench(NamedTuple):
 
 
 def bench(protocol: dataset.Protocol, models: Sequence[str] | None, cache: Path) -> Bench:
-    """Aligns and embeds the photos of a protocol.
-
-    Args:
-      protocol: the photos.
-      models: recognisers that judge, those of the surrogates among them; all that are here by default.
-      cache: where canvases and embeddings are kept.
-    """
+    """Aligns and embeds the photos of a protocol, kept in `cache`, for the recognisers that judge: those of the
+    surrogates must be among them; all that are here by default."""
     # Ranks need no threshold, so that a model named here may be one without.
     judges = tuple(verify.verifiers() if models is None else map(verify.load, models))
     gallery = dataset.faces(protocol.gallery, cache)
@@ -63,14 +58,10 @@ def found(
     identities: np.ndarray,
     targets: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """What one recogniser finds: measure -> [P,V] bool.
+    """What one recogniser finds of people [P] on canvases [P,V,160,160,3]: measure -> [P,V] bool.
 
-    Args:
-      bench: the gallery.
-      judge: the recogniser.
-      canvases: [P,V,160,160,3]; V are variants of the protection of one photo, such as one per target.
-      identities: [P] who they show.
-      targets: how many of the targets were allowed; all by default.
+    V are variants of the protection of one photo, such as one per target; `targets` is how many of the targets
+    were allowed, all by default.
     """
     variants = canvases.shape[1]
     embedded = verify.embed_canvases(judge, canvases.reshape(-1, *canvases.shape[2:]))

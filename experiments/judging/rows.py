@@ -29,34 +29,22 @@ Groups = Mapping[str, Values]
 
 
 class Row(NamedTuple):
-    """A protection, measured.
+    """A protection, measured."""
 
-    Attributes:
-      name: the protection.
-      files: [N] of the scene's subjects.
-      judged: what was done to the files -> group -> measure -> judge -> [P].
-      seen: group -> measure -> [P].
-      lost: what was done -> share of faces that are not detected any more.
-    """
-
-    name: Name
-    files: Sequence[Path]
-    judged: Mapping[str, Groups]
-    seen: Mapping[str, Mapping[str, np.ndarray]]
-    lost: Mapping[str, float]
+    name: Name  # the protection
+    files: Sequence[Path]  # [N] of the scene's subjects
+    judged: Mapping[str, Groups]  # what was done to the files -> group -> measure -> judge -> [P]
+    seen: Mapping[str, Mapping[str, np.ndarray]]  # group -> measure -> [P]
+    lost: Mapping[str, float]  # what was done -> share of faces that are not detected any more
 
 
 def measured(
     run: Run, scene: Scene, name: Name, files: Sequence[Path], journeys: Sequence[str]
 ) -> Row:
-    """Judges the files of a protection as saved and after journeys, and looks at them.
+    """Judges the files [N] of a protection of the scene's subjects as saved and after journeys, and looks at
+    them.
 
-    Args:
-      run: where parts are kept, and the seed.
-      scene: who judges whom.
-      name: of the protection; judges that it is made on are left aside.
-      files: [N] of the scene's subjects.
-      journeys: names of `JOURNEYS`.
+    Judges that it is made on are left aside.
     """
     judged, lost = {}, {}
     for after in (SAVED, *journeys):

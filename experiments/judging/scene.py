@@ -48,25 +48,20 @@ def albums(folders: Sequence[Path]) -> list[Album]:
 
 
 class Scene(NamedTuple):
-    """Everything that rows are measured with.
+    """Everything that rows are measured with."""
 
-    Attributes:
-      judges: the recognisers.
-      thresholds, known, before: of each judge, by its name; `before` [N,D] are the subjects as they were.
-      subjects: [N] the photos that are protected: the probes, then their people's other photos, then albums.
-      groups: the subjects that figures are about: `PROBES` and albums, those with photos.
-      linked: the probes and their people's other photos; empty if nobody has any.
-      missing: (photo, why) of photos that show nobody.
-    """
-
-    judges: Sequence[Judge]
+    judges: Sequence[Judge]  # the recognisers
+    # thresholds, known, before: of each judge, by its name; `before` [N,D] are the subjects as they
+    # were
     thresholds: Mapping[str, Threshold]
     known: Mapping[str, Known]
     before: Mapping[str, np.ndarray]
+    # [N] the photos that are protected: the probes, then their people's other photos, then albums
     subjects: Sequence[Sighting]
+    # the subjects that figures are about: `PROBES` and albums, those with photos
     groups: Mapping[str, slice]
-    linked: slice
-    missing: Sequence[tuple[str, str]]
+    linked: slice  # the probes and their people's other photos; empty if nobody has any
+    missing: Sequence[tuple[str, str]]  # (photo, why) of photos that show nobody
 
     @property
     def photos(self) -> dataset.Labelled:
@@ -111,13 +106,7 @@ def scene(
 ) -> Scene:
     """Finds and embeds everybody, and calibrates the judges on every pair of the protocol's people.
 
-    Args:
-      protocol: whose gallery is searched, and whose probes and gallery give the thresholds.
-      judges: the recognisers.
-      probes: the photos that are searched for.
-      again: other photos of the same people, protected as well, for links; may be empty.
-      albums: photos to look at.
-      cache: what was found and embedded is kept there, by content.
+    `again` are other photos of the people of the probes, protected as well, for links; there may be none.
     """
     parts = [sightings(photos, cache) for photos in (probes, again, *(a.photos for a in albums))]
     ends = np.cumsum([len(found.seen) for found in parts])

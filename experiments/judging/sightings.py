@@ -16,21 +16,13 @@ from tipim_jax.photos.photo import PhotoError
 
 
 class Sighting(NamedTuple):
-    """A photo and the person in it who is judged.
+    """A photo and the person in it who is judged."""
 
-    Attributes:
-      path: the photo.
-      identity: who it shows.
-      digest: SHA-256 of the file.
-      landmarks: [5,2] of that person's face, photo pixels.
-      faces: [N,5,2] landmarks of every face that is protected.
-    """
-
-    path: Path
-    identity: str
-    digest: str
-    landmarks: np.ndarray
-    faces: np.ndarray
+    path: Path  # the photo
+    identity: str  # who it shows
+    digest: str  # SHA-256 of the file
+    landmarks: np.ndarray  # [5,2] of that person's face, photo pixels
+    faces: np.ndarray  # [N,5,2] landmarks of every face that is protected
 
 
 class Sightings(NamedTuple):
@@ -104,12 +96,8 @@ def seen_by(
 ) -> dict[str, Any]:
     """What judges make of photos after something was done to them.
 
-    Args:
-      judges: the recognisers.
-      photos: n × (pixels [H,W,3] uint8, landmarks [5,2] of the face before).
-
-    Returns:
-      {"lost": [n] whether the face is not detected any more, judge: [n,D] embeddings}.
+    Photos are n × (pixels [H,W,3] uint8, landmarks [5,2] of the face before). Returns {"lost": [n] whether the
+    face is not detected any more, judge: [n,D] embeddings}.
     """
     places = [again(pixels, before) for pixels, before in photos]
     made: dict[str, Any] = {"lost": np.array([lost for _, lost in places])}

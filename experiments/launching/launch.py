@@ -78,11 +78,8 @@ def places() -> tuple[list[Path], list[Path]]:
 def run(main: Callable[[list[str]], None], arguments: bool = False) -> None:
     """`app.run` that tells a `UserError` in one sentence on stderr: exit code 2, no traceback.
 
-    Every other exception is a fault of the program and keeps its traceback.
-
-    Args:
-      main: takes the command line without its flags.
-      arguments: whether anything but flags is allowed there.
+    Every other exception is a fault of the program and keeps its traceback. `arguments`: whether anything but
+    flags is allowed.
     """
 
     def told(argv: list[str]) -> int | None:

@@ -21,13 +21,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def kept(workdir: Path, name: str, make: Callable[[], Arrays]) -> dict[str, np.ndarray]:
-    """The arrays of a cell: from its file, or made now and saved.
-
-    Args:
-      workdir: of the run.
-      name: the cell, with slashes for folders.
-      make: computes it.
-    """
+    """The arrays of a cell (slashes in its name are folders): from its file, or made now and saved."""
     path = workdir / "cells" / f"{name}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,14 +42,9 @@ def in_parts(
     size: int,
     make: Callable[[np.ndarray], Arrays],
 ) -> dict[str, np.ndarray]:
-    """Arrays with one row per item, made and kept `size` items at a time.
+    """Arrays [count, ...] with one row per item, of a cell for each `size` items: NAME/0000 and so on.
 
-    Args:
-      workdir: of the run.
-      name: of the whole; the parts are NAME/0000 and so on.
-      count: number of items.
-      size: items of a part.
-      make: indices [n] of items -> arrays [n, ...].
+    `make` takes indices [n] of items to arrays [n, ...].
     """
     parts = [
         kept(workdir, f"{name}/{start:05d}", lambda i=indices: make(i))  # type: ignore[misc]

@@ -13,16 +13,11 @@ from PIL import Image, ImageFilter
 
 
 class Degradation(NamedTuple):
-    """One way of losing detail.
+    """One way of losing detail."""
 
-    Attributes:
-      family: a key of `FAMILIES`; "" for one of its kind.
-      strength: how strong within the family, in its unit; more is harsher.
-      apply: (canvas [H,W,3] uint8, generator) -> the same.
-    """
-
-    family: str
-    strength: float
+    family: str  # a key of `FAMILIES`; "" for one of its kind
+    strength: float  # how strong within the family, in its unit; more is harsher
+    # (canvas [H,W,3] uint8, generator) -> the same
     apply: Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 

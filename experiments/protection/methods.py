@@ -39,57 +39,36 @@ UNTARGETED = "_untargeted"
 
 
 class Setting(NamedTuple):
-    """What a composition may vary; the defaults are the paper's protocol.
+    """What a composition may vary; the defaults are the paper's protocol."""
 
-    Attributes:
-      epsilon: bound on the mask, pixel levels.
-      steps: N.
-      alpha: step length, pixel levels.
-      decay: momentum μ.
-      gamma: weight of the batch MMD.
-      norm: a key of `NORMS`.
-      diversity: a key of `DIVERSITIES`.
-      search: a key of `SEARCHES`.
-      reduce, squared: the gain (`gains.Gain`).
-      smooth: whether the gradient is smoothed over the image.
-      attract, repel: the objective (`objectives.Objective`).
-    """
-
-    epsilon: float = 12.0
-    steps: int = 50
-    alpha: float = 1.5
-    decay: float = 1.0
-    gamma: float = 0.0
-    norm: str = "linf"
-    diversity: str = "affine"
-    search: str = "default"
+    epsilon: float = 12.0  # bound on the mask, pixel levels
+    steps: int = 50  # N
+    alpha: float = 1.5  # step length, pixel levels
+    decay: float = 1.0  # momentum μ
+    gamma: float = 0.0  # weight of the batch MMD
+    norm: str = "linf"  # a key of `NORMS`
+    diversity: str = "affine"  # a key of `DIVERSITIES`
+    search: str = "default"  # a key of `SEARCHES`
+    # reduce, squared: the gain (`gains.Gain`)
     reduce: str = "max"
     squared: bool = True
-    smooth: bool = False
+    smooth: bool = False  # whether the gradient is smoothed over the image
+    # attract, repel: the objective (`objectives.Objective`)
     attract: float = 1.0
     repel: float = 1.0
 
 
 class Method(NamedTuple):
-    """An attack ready to run on aligned crops.
+    """An attack ready to run on aligned crops."""
 
-    Attributes:
-      name: of the table.
-      attack: the composition; build it once, the compiled program belongs to it.
-      epsilon: pixel levels.
-      steps: N.
-      gamma: weight of the batch MMD.
-      rounded: (protected, real [H,W,C], ε) -> uint8 within the same constraint.
-      single: whether it takes one target at a time, so that its problems have T = 1.
-    """
-
-    name: str
-    attack: Attack
-    epsilon: float
-    steps: int
-    gamma: float
+    name: str  # of the table
+    attack: Attack  # the composition; build it once, the compiled program belongs to it
+    epsilon: float  # pixel levels
+    steps: int  # N
+    gamma: float  # weight of the batch MMD
+    # (protected, real [H,W,C], ε) -> uint8 within the same constraint
     rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-    single: bool
+    single: bool  # whether it takes one target at a time, so that its problems have T = 1
 
 
 class Norm(NamedTuple):
@@ -205,16 +184,10 @@ def compose(
     setting: Setting = Setting(),
     *,
     around: Callable[[optax.GradientTransformation], optax.GradientTransformation] = lambda u: u,
-    chunk: int | None = None,
 ) -> Method:
-    """A method by its name.
+    """A method by its name, a key of `METHODS`, `_untargeted` after it for the dodging form.
 
-    Args:
-      name: a key of `METHODS`, `_untargeted` after it for the dodging form.
-      embed: (params, image [H,W,C]) -> [D] unit norm.
-      setting: what the method does not set itself.
-      around: what becomes of its updates: `probes.watched`, or others in their place.
-      chunk: targets at once, as in `attack.tip_im`.
+    `around` says what becomes of its updates: `probes.watched`, or others in their place.
 
     Raises:
       UserError: as `settled`.
@@ -230,7 +203,6 @@ def compose(
         gain=Gain(own.reduce, own.squared),
         search=SEARCHES[own.search](),
         diversity=DIVERSITIES[own.diversity](),
-        chunk=chunk,
     )
     single = own.search == "fixed"
     return Method(name, composed, own.epsilon, own.steps, own.gamma, norm.rounded, single)
@@ -244,18 +216,10 @@ def protect(
     keys: jax.Array,
     batch_size: int,
 ) -> np.ndarray:
-    """Protects up to `batch_size` aligned crops in one compiled shape.
+    """Protects up to `batch_size` aligned crops [n,160,160,3] uint8 in one compiled shape.
 
-    Args:
-      method: from `compose` with `combined.embed`.
-      combined: the surrogates as one embedding.
-      canvases: [n,160,160,3] uint8.
-      targets: [T,D] or [n,T,D] as joined for the ensemble; T = 1 for a `single` method.
-      keys: [n] random keys.
-      batch_size: of the compiled program.
-
-    Returns:
-      [n,160,160,3] uint8.
+    `method` is composed with `combined.embed`; targets are [T,D] or [n,T,D] as joined for the ensemble, T = 1
+    for a `single` method; there are n random keys.
     """
     padded, mask = batching.pad(canvases, batch_size)
     index = np.minimum(np.arange(batch_size), len(canvases) - 1)

@@ -42,26 +42,17 @@ def digest(model: str) -> str:
 
 
 class Run(NamedTuple):
-    """One run of an experiment.
+    """One run of an experiment."""
 
-    Attributes:
-      protocol: the photos.
-      workdir, cache: folders.
-      models: recognisers that judge; None for all.
-      probes: how many of the probes.
-      batch_size: faces attacked at once.
-      seed: of all randomness.
-      quick: whether this is the smallest honest run.
-    """
-
-    protocol: dataset.Protocol
+    protocol: dataset.Protocol  # the photos
+    # workdir, cache: folders
     workdir: Path
     cache: Path
-    models: list[str] | None
-    probes: int
-    batch_size: int
-    seed: int
-    quick: bool
+    models: list[str] | None  # recognisers that judge; None for all
+    probes: int  # how many of the probes
+    batch_size: int  # faces attacked at once
+    seed: int  # of all randomness
+    quick: bool  # whether this is the smallest honest run
 
     @property
     def presets(self) -> Mapping[str, Settings]:
@@ -77,12 +68,10 @@ class Run(NamedTuple):
         *,
         every_target: bool = False,
     ) -> dict[str, Name]:
-        """The protections of these names.
+        """The protections of these names (see `specs`).
 
-        Args:
-          rows: names, see `protections`.
-          setting: what the names do not say; the paper's, of few steps in a quick run, by default.
-          every_target: whether protections that are run on every target are wanted.
+        What they do not say is in `setting`, the paper's by default, of few steps in a quick run; those that
+        are run on every target are refused unless `every_target` are wanted.
 
         Raises:
           UserError: one of them is not understood, not wanted, or made on a model that does not judge.
@@ -101,19 +90,12 @@ class Run(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A protection of some probes, made and kept part by part.
+    """A protection of some probes, made and kept part by part."""
 
-    Attributes:
-      name: the protection.
-      probes: [P] indices of the bench's probes.
-      clean: [P,160,160,3] uint8.
-      canvases: [P,V,160,160,3] uint8, protected.
-    """
-
-    name: Name
-    probes: np.ndarray
-    clean: np.ndarray
-    canvases: np.ndarray
+    name: Name  # the protection
+    probes: np.ndarray  # [P] indices of the bench's probes
+    clean: np.ndarray  # [P,160,160,3] uint8
+    canvases: np.ndarray  # [P,V,160,160,3] uint8, protected
 
     @property
     def cell(self) -> str:

@@ -36,14 +36,9 @@ CAP = 255.0  # pixel levels; what a method does to a canvas is bounded by its ow
 def protected(
     run: Run, name: Name, photos: dataset.Labelled, digests: Sequence[str], targets: Targets
 ) -> list[Path]:
-    """The files of a protection, one a photo, made or found below --workdir.
+    """The files of a protection, one a photo that shows a face, made or found below --workdir.
 
-    Args:
-      run: where, and with which settings.
-      name: from `specs.named`.
-      photos: that show a face.
-      digests: SHA-256 of each.
-      targets: with embeddings of the protection's surrogates.
+    `digests` are the photos' SHA-256; the targets have embeddings of the protection's surrogates.
 
     Raises:
       UserError: a photo cannot be protected.

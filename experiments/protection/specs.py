@@ -42,31 +42,18 @@ _RUN = ("seed", "batch_size", "precision")  # settings that are the run's
 
 
 class Name(NamedTuple):
-    """A protection's name, read.
+    """A protection's name, read."""
 
-    Attributes:
-      text: the name without the number of probes.
-      surrogates: the source's models; () for a control.
-      method: control, preset or method.
-      setting: of a method.
-      changes: what differs from a preset's settings.
-      targets: how many of the targets; None for all.
-      batch: images of a batch; None for the run's.
-      virtual: whether the targets are the built-in virtual identities.
-      best: whether a single-target method is run on every target.
-      probes: how many; None for the run's.
-    """
-
-    text: str
-    surrogates: tuple[str, ...]
-    method: str
-    setting: Setting
-    changes: Mapping[str, Any]
-    targets: int | None
-    batch: int | None
-    virtual: bool
-    best: bool
-    probes: int | None
+    text: str  # the name without the number of probes
+    surrogates: tuple[str, ...]  # the source's models; () for a control
+    method: str  # control, preset or method
+    setting: Setting  # of a method
+    changes: Mapping[str, Any]  # what differs from a preset's settings
+    targets: int | None  # how many of the targets; None for all
+    batch: int | None  # images of a batch; None for the run's
+    virtual: bool  # whether the targets are the built-in virtual identities
+    best: bool  # whether a single-target method is run on every target
+    probes: int | None  # how many; None for the run's
 
     @property
     def folder(self) -> str:
@@ -79,11 +66,7 @@ class Name(NamedTuple):
 
 
 def named(text: str, setting: Setting = Setting()) -> Name:
-    """Reads a name.
-
-    Args:
-      text: see above.
-      setting: what the name does not say.
+    """Reads a name; `setting` has what it does not say.
 
     Raises:
       UserError: it does not follow the grammar; the message says where.
@@ -181,19 +164,12 @@ def as_it_is(recogniser: Recogniser) -> Recogniser:
 
 
 class Subjects(NamedTuple):
-    """Who is protected.
+    """Who is protected."""
 
-    Attributes:
-      faces: the aligned photos.
-      target_names: [T].
-      targets: recogniser -> [T,D] their embeddings.
-      frame: how recognisers see the canvases.
-    """
-
-    faces: dataset.Faces
-    target_names: tuple[str, ...]
-    targets: Mapping[str, np.ndarray]
-    frame: Frame = as_it_is
+    faces: dataset.Faces  # the aligned photos
+    target_names: tuple[str, ...]  # [T]
+    targets: Mapping[str, np.ndarray]  # recogniser -> [T,D] their embeddings
+    frame: Frame = as_it_is  # how recognisers see the canvases
 
     def first(self, count: int | None) -> "Subjects":
         """The same with the first `count` targets alone; all for None."""
@@ -236,15 +212,8 @@ def maker(
     seed: int,
     presets: Mapping[str, Settings] = PRESETS,
 ) -> Make:
-    """What makes the parts of a protection; models are loaded and compiled when the first is asked for.
-
-    Args:
-      name: from `named`.
-      subjects: who is protected; of a single-target method run on all targets V is T, otherwise 1.
-      batch_size: faces attacked at once; a part may hold no more.
-      seed: of all randomness.
-      presets: the settings of the presets.
-    """
+    """What makes the parts of a protection, up to `batch_size` faces each; models are loaded and compiled
+    when the first is asked for. Of a single-target method run on all targets V is T, otherwise 1."""
     if name.method in CONTROLS:
         return _controlled(name, subjects, seed)
     if name.method in presets:

@@ -89,15 +89,11 @@ def released(
     steps: int,
     views: torch.Generator | None,
 ) -> Tensor:
-    """The published algorithm with the released structure.
+    """The published algorithm with the released structure, N `steps` on one image [1,3,H,W] towards targets
+    [T,D].
 
-    Args:
-      embed: [1,3,H,W] -> [1,D]; the parameters behind it require gradients.
-      image: [1,3,H,W].
-      targets: [T,D].
-      epsilon, alpha: pixel levels.
-      steps: N.
-      views: draws the random maps; None for none.
+    The parameters behind `embed` require gradients. ε and α are pixel levels; `views` draws the random maps,
+    if any.
     """
     with torch.no_grad():
         source = embed(image)

@@ -21,22 +21,16 @@ Runs = Mapping[str, xr.Dataset]  # name of a run -> its recording
 
 
 class Curve(NamedTuple):
-    """A panel, or one for each place on an axis: a number per image and step.
+    """A panel, or one for each place on an axis: a number per image and step."""
 
-    Attributes:
-      title, label: of the panel and its vertical axis.
-      quantity: that must have been recorded.
-      value: recording -> [image, step, each]; the quantity itself by default.
-      each: the axis with a panel for each of its places; none by default.
-      log: whether the vertical axis is logarithmic.
-    """
-
+    # title, label: of the panel and its vertical axis
     title: str
     label: str
-    quantity: str
+    quantity: str  # that must have been recorded
+    # recording -> [image, step, each]; the quantity itself by default
     value: Callable[[xr.Dataset], xr.DataArray] | None = None
-    each: str = ""
-    log: bool = False
+    each: str = ""  # the axis with a panel for each of its places; none by default
+    log: bool = False  # whether the vertical axis is logarithmic
 
     def panels(self, made: xr.Dataset) -> dict[str, xr.DataArray]:
         """Title -> [image, step], of what has been recorded and is known somewhere."""

@@ -42,22 +42,14 @@ DEFAULT = ("identity", "movement")  # at every step; the others at those of a st
 
 
 class Watch(NamedTuple):
-    """What to watch.
+    """What to watch."""
 
-    Attributes:
-      name: the protection, of a method.
-      chosen: keys of `PROBES`.
-      witnesses: recognisers that `similarity` and `agreement` look through.
-      stride: of the probes that are not in `DEFAULT`.
-      updates: what becomes of the method's updates.
-      rounded: how protected images become whole levels; as the method does it by default.
-    """
-
-    name: Name
-    chosen: tuple[str, ...] = DEFAULT
-    witnesses: tuple[str, ...] = ()
-    stride: int = 5
-    updates: Updates = probes.watched
+    name: Name  # the protection, of a method
+    chosen: tuple[str, ...] = DEFAULT  # keys of `PROBES`
+    witnesses: tuple[str, ...] = ()  # recognisers that `similarity` and `agreement` look through
+    stride: int = 5  # of the probes that are not in `DEFAULT`
+    updates: Updates = probes.watched  # what becomes of the method's updates
+    # how protected images become whole levels; as the method does it by default
     rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
 
 
@@ -124,15 +116,8 @@ class Batch(NamedTuple):
 def batch(
     recorder: Recorder, watch: Watch, who: Subjects, part: np.ndarray, seed: int, size: int
 ) -> Batch:
-    """A padded batch of some of the subjects; a single-target method gets the target nearest to each.
-
-    Args:
-      recorder: of the attack.
-      watch: the same.
-      who: the subjects.
-      part: [n] indices, n ≤ size.
-      seed: of the attack's keys.
-      size: of the compiled batch.
+    """A padded batch of some of the subjects, indices [n] ≤ size; a single-target method gets the target
+    nearest to each.
 
     Raises:
       UserError: a witness cannot embed the targets.
@@ -192,30 +177,21 @@ def witness_targets(who: Subjects, watch: Watch) -> list[np.ndarray]:
 
 
 class Watched(NamedTuple):
-    """A watched attack.
+    """A watched attack."""
 
-    Attributes:
-      recording: what the probes saw, with the ranks of every judge and the quality as quantities of axes
-        (image, judge) and (image,).
-      subjects: whom it protected, P photos, and from what targets.
-      canvases: [P,160,160,3] uint8, protected.
-      targets: [P] index of the target that each was moved to at the last step.
-    """
-
+    # what the probes saw, with the ranks of every judge and the quality as quantities of axes
+    # (image, judge) and (image,)
     recording: xr.Dataset
-    subjects: Subjects
-    canvases: np.ndarray
-    targets: np.ndarray
+    subjects: Subjects  # whom it protected, P photos, and from what targets
+    canvases: np.ndarray  # [P,160,160,3] uint8, protected
+    targets: np.ndarray  # [P] index of the target that each was moved to at the last step
 
 
 def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
     """Records a method on the run's probes, part by part.
 
-    Args:
-      run: where parts are kept.
-      bench: photos and judges; the targets of surrogates and witnesses are among its embeddings.
-      watch: what.
-      cell: name below which the parts are kept; it must tell this watch from any other of the run.
+    The targets of surrogates and witnesses are among the bench's embeddings. Parts are kept below `cell`, which
+    must tell this watch from any other of the run.
 
     Raises:
       UserError: a witness cannot embed the targets.

@@ -15,16 +15,12 @@ from tipim_jax.core.types import Embed
 
 
 class Surface(NamedTuple):
-    """Slices of the margin (cosine to the target minus cosine to the real photo) of some images.
+    """Slices of the margin (cosine to the target minus cosine to the real photo) of some images."""
 
-    Attributes:
-      along: [A] multiples of the final mask; across: [B] multiples of the other direction.
-      margins: {recogniser: [P,A,B]}.
-    """
-
+    # [A] multiples of the final mask; across: [B] multiples of the other direction
     along: np.ndarray
     across: np.ndarray
-    margins: Mapping[str, np.ndarray]
+    margins: Mapping[str, np.ndarray]  # {recogniser: [P,A,B]}
 
 
 DIRECTIONS = ("random", "gradient")
@@ -39,17 +35,11 @@ def surface(
     points: int = 13,
     seed: int = 0,
 ) -> Surface:
-    """The loss around the way from the photo to its protection, on any recogniser.
+    """The loss around the way from the first `count` photos to their protections, towards their own targets,
+    on any recognisers that embed these.
 
-    Args:
-      seen: the attack whose first images are taken, each with the target that it was moved to.
-      recognisers: names out of those that embed the targets.
-      count: P, at the most.
-      direction: across the mask, at its length and orthogonal to it: "random" signs, or the "gradient"
-        of the last recogniser's margin at the photo (its sign).
-      points: A and B.
-      seed: of the random signs.
-
+    The direction across the mask, at its length and orthogonal to it, is of "random" signs, or the "gradient"
+    of the last recogniser's margin at the photo (its sign). Both sides have so many `points`.
     """
     along, across = np.linspace(-0.25, 1.5, points), np.linspace(-1, 1, points)
     real = jnp.asarray(seen.subjects.faces.canvases[:count], jnp.float32)

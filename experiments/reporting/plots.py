@@ -57,13 +57,10 @@ def maps(
     *,
     lines: bool = False,
 ) -> bytes:
-    """Small multiples of values over a plane, each in its own scale of colours.
+    """Small multiples of values over a plane, title -> (x [X], y [Y], values [Y,X]), each in its own scale of
+    colours.
 
-    Args:
-      plots: title -> (x [X], y [Y], values [Y,X]).
-      axes: labels of x and y.
-      value: label of the colours.
-      lines: level lines over the colours.
+    `value` labels the colours; `lines` draws level lines over them.
     """
     figure, frames = _figure(len(plots))
     for frame, (title, (x, y, values)) in zip(frames, plots.items()):

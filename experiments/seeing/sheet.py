@@ -14,19 +14,12 @@ TIMES = 8  # by which a mask is shown larger than it is
 
 
 class Shown(NamedTuple):
-    """A photo of the sheet.
+    """A photo of the sheet."""
 
-    Attributes:
-      title: of its line.
-      before: the photo.
-      cut: (rows, columns) that are shown.
-      after: protection -> (its file, what to say of it).
-    """
-
-    title: str
-    before: Path
-    cut: tuple[slice, slice]
-    after: Mapping[str, tuple[Path, str]]
+    title: str  # of its line
+    before: Path  # the photo
+    cut: tuple[slice, slice]  # (rows, columns) that are shown
+    after: Mapping[str, tuple[Path, str]]  # protection -> (its file, what to say of it)
 
 
 def write(folder: Path, shown: Sequence[Shown]) -> Path:

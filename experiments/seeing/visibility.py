@@ -36,27 +36,17 @@ HEAD = 2.2  # half the side of the square around a head, in units of the landmar
 
 
 class Regions(NamedTuple):
-    """Of a photo [H,W].
+    """Of a photo [H,W]."""
 
-    Attributes:
-      face: [H,W] bool, inside the outline of any protected face.
-      skin: [H,W] bool, of the main face without eyes, brows and mouth.
-      head: the square around the main face, cut at the photo's border, as (rows, columns).
-    """
-
-    face: np.ndarray
-    skin: np.ndarray
+    face: np.ndarray  # [H,W] bool, inside the outline of any protected face
+    skin: np.ndarray  # [H,W] bool, of the main face without eyes, brows and mouth
+    # the square around the main face, cut at the photo's border, as (rows, columns)
     head: tuple[slice, slice]
 
 
 def regions(size: tuple[int, int], landmarks: np.ndarray, faces: np.ndarray) -> Regions:
-    """Lays the regions.
-
-    Args:
-      size: (height, width) of the photo.
-      landmarks: [5,2] of the main face.
-      faces: [N,5,2] of all protected faces.
-    """
+    """Lays the regions of a photo of (height, width) by landmarks [5,2] of the main face and [N,5,2] of all
+    that are protected."""
     face = np.zeros(size, bool)
     for one in faces:
         face |= _inside(_at(size, one), *FACE)
@@ -111,15 +101,10 @@ def visible(
     plain: np.ndarray,
     regions: Regions,
 ) -> dict[str, float]:
-    """Every measure of a protected photo.
+    """Every measure of a protected photo: measure -> value; NaN of a part that the photo does not have.
 
-    Args:
-      before, after: [H,W,3] uint8, the photo as read and the protected file as read.
-      plain: [H,W,3] uint8, the photo saved in the same way without a mask, as read.
-      regions: of the photo.
-
-    Returns:
-      Measure -> value; NaN of a part that the photo does not have.
+    All are [H,W,3] uint8: the photo and the protected file as read, and the photo saved in the same way
+    without a mask, as read (`plain`).
     """
     from skimage.color import deltaE_ciede2000, rgb2lab
     from skimage.metrics import structural_similarity

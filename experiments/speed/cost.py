@@ -91,13 +91,10 @@ def operations(made: Passes, each: Passes) -> float:
 def capacity(
     name: str, made: Passes, each: Passes, measured: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """What devices do if operations are all that counts: a row for each.
+    """What devices do if operations are all that counts, and what was measured (device -> faces/s): a row for
+    each.
 
-    Args:
-      name: of the attacked models.
-      made: passes of a face.
-      each: FLOP of a pass.
-      measured: device -> faces/s that were measured.
+    `made` are the passes of a face, `each` the FLOP of a pass.
     """
     per_face = operations(made, each)
     rates = {**measured} | {device: rate / per_face for device, rate in SUSTAINED.items()}

@@ -20,17 +20,13 @@ View = Callable[[jax.Array, jax.Array], jax.Array]  # (key, image [H,W,C]) -> [H
 
 
 class Iteration(NamedTuple):
-    """One step, finished.
+    """One step, finished."""
 
-    Attributes:
-      choice: index of the target taken.
-      gains, losses: [T].
-      image, momentum: [H,W,C].
-    """
-
-    choice: int
+    choice: int  # index of the target taken
+    # gains, losses: [T]
     gains: np.ndarray
     losses: np.ndarray
+    # image, momentum: [H,W,C]
     image: jax.Array
     momentum: jax.Array
 
@@ -47,17 +43,11 @@ def iterations(
     key: jax.Array,
     view: View = lambda key, image: image,
 ) -> Iterator[Iteration]:
-    """Protects one image by Algorithm 1 with ℓ∞ steps, maximum gain and plain distances.
+    """Protects one image [H,W,C] by Algorithm 1 with N ℓ∞ `steps`, maximum gain and plain distances to
+    targets [T,D].
 
-    Args:
-      embed: (params, image [H,W,C]) -> [D] unit norm; the same object for all images compiles once.
-      params: of the network.
-      image: [H,W,C] pixel levels.
-      targets: [T,D] unit norm.
-      epsilon, alpha: bound and step length, pixel levels.
-      steps: N.
-      key: of the random views, folded with the step.
-      view: the random view whose gradient is taken; the same object for all images.
+    ε and α are pixel levels. `view` is the random view whose gradient is taken, with `key` folded with the
+    step; it and `embed` should be the same objects for all images, to compile once.
     """
     source = _embed(embed, params, image)
     x, momentum = image, jnp.zeros_like(image)

