@@ -21,7 +21,6 @@ saved anew, made smaller, cropped and so on. --quick: two probes and a preset of
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from experiments.data import dataset
@@ -125,10 +124,12 @@ def shown(stage: Scene, made: Sequence[Row], probes: int) -> list[sheet.Shown]:
 
 
 def _said(row: Row, group: str, index: int) -> str:
-    hidden = row.judged[rows.SAVED][group][judges.SAME_PHOTO]
-    from_judges = sum(bool(values[index]) for values in hidden.values())
-    seen = {measure: values[index] for measure, values in row.seen[group].items()}
-    parts = [f"hidden from {from_judges} of {len(hidden)}", f"PSNR {seen['face PSNR']:.1f} dB"]
+    hidden = row.judged[rows.SAVED][group][judges.SAME_PHOTO][:, index]
+    seen = {str(m): float(v[index]) for m, v in row.seen[group].items()}
+    parts = [
+        f"hidden from {int(hidden.sum())} of {len(hidden)}",
+        f"PSNR {seen['face PSNR']:.1f} dB",
+    ]
     parts += [f"{n} {seen[f'face {n}']:.3g}" for n in visibility.models()]
     return ", ".join([*parts, f"ΔE {seen['skin ΔE']:.1f}"])
 
@@ -141,7 +142,7 @@ def frontier(made: Sequence[Row], seed: int) -> bytes:
         (line,) = lines.overall(row, seed)[:1]
         share = [line[judges.SAME_PHOTO + end] for end in ("", " low", " high")]
         for measure in seen:
-            x = float(np.nanmean(row.seen[line["photos of"]][measure]))
+            x = float(row.seen[line["photos of"]][measure].mean())
             panels[measure][row.name.text] = plots.Line([x], *([value] for value in share))
     axes = {measure: plots.Axes(measure, judges.SAME_PHOTO) for measure in seen}
     return plots.panels(panels, axes)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from experiments.judging.judges import LESS_IS_BETTER, SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
@@ -15,17 +16,25 @@ Line = dict[str, Any]
 LOST = "same photo lost"
 
 
+def _intervals(values: xr.Dataset, seed: int) -> Line:
+    """Every measure [P] as a mean with its interval, over the photos that have a value."""
+    line: Line = {}
+    for measure, found in values.items():
+        known = found.dropna("photo")
+        interval = bootstrap.interval((known if known.size else found).values, seed)
+        line |= tables.with_interval(str(measure), interval)
+    return line
+
+
 def by_judge(row: Row, seed: int) -> list[Line]:
     """A line per group, journey and judge: shares with intervals."""
     made = []
     for after, groups in row.judged.items():
         for group, values in groups.items():
-            for judge in next(iter(values.values())):
+            for judge in values["judge"].values.tolist():
                 head = {"protection": row.name.text, "photos of": group, "after": after}
-                line: Line = {**head, "judge": judge}
-                for measure, per_judge in values.items():
-                    line |= tables.with_interval(measure, _interval(per_judge[judge], seed))
-                made.append(line)
+                own = _intervals(values.sel(judge=judge), seed)
+                made.append({**head, "judge": judge, **own})
     return made
 
 
@@ -38,31 +47,24 @@ def overall(row: Row, seed: int, after: str = SAVED) -> list[Line]:
     made = []
     for group, values in row.judged[after].items():
         line: Line = {"protection": row.name.text, "photos of": group, "after": after}
-        line["photos"] = len(next(iter(next(iter(values.values())).values())))
-        for measure, per_judge in values.items():
-            stacked = _stacked(per_judge)
-            line |= tables.with_interval(measure, _interval(stacked.mean(0), seed))
+        line |= {"photos": values.sizes["photo"], **_intervals(values.mean("judge"), seed)}
+        for measure, found in values.items():
             pick = np.max if measure in LESS_IS_BETTER else np.min
-            worst = bootstrap.worst(stacked, pick, seed)
+            worst = bootstrap.worst(found.values, pick, seed)
             line |= tables.with_interval(f"{measure} worst", worst)
         if after != SAVED:
-            saved, now = (
-                _stacked(g[group][SAME_PHOTO]) for g in (row.judged[SAVED], row.judged[after])
-            )
-            line |= tables.with_interval(LOST, _interval((saved - now).mean(0), seed))
+            lost = (row.judged[SAVED][group] - values)[SAME_PHOTO].mean("judge")
+            line |= _intervals(lost.to_dataset(name=LOST), seed)
         made.append(line)
     return made
 
 
 def looks(row: Row, seed: int) -> list[Line]:
     """A line per group: every measure of visibility with its interval."""
-    made = []
-    for group, measures in row.seen.items():
-        line: Line = {"protection": row.name.text, "photos of": group}
-        for measure, values in measures.items():
-            line |= tables.with_interval(measure, _interval(values, seed))
-        made.append(line)
-    return made
+    return [
+        {"protection": row.name.text, "photos of": group, **_intervals(values, seed)}
+        for group, values in row.seen.items()
+    ]
 
 
 def shares(lines: Sequence[Line], measures: Sequence[str]) -> list[Line]:
@@ -95,20 +97,12 @@ def compared(a: Row, b: Row, seed: int) -> list[Line]:
     """
     made = []
     for group, values in a.judged[SAVED].items():
+        hidden = values - b.judged[SAVED][group]  # of the judges of both
+        if not hidden.sizes["judge"]:
+            raise UserError(f"no judge is a surrogate of neither {a.name.text} nor {b.name.text}")
         line: Line = {"first": a.name.text, "second": b.name.text, "photos of": group}
-        for measure, per_judge in values.items():
-            other = b.judged[SAVED][group][measure]
-            both = [judge for judge in per_judge if judge in other]
-            if not both:
-                raise UserError(
-                    f"no judge is a surrogate of neither {a.name.text} nor {b.name.text}"
-                )
-            first, second = (_stacked(x, both).mean(0) for x in (per_judge, other))
-            line |= tables.with_interval(measure, _interval(first - second, seed))
-        for measure, looked in a.seen[group].items():
-            difference = looked - b.seen[group][measure]
-            line |= tables.with_interval(measure, _interval(difference, seed))
-        made.append(line)
+        line |= _intervals(hidden.mean("judge"), seed)
+        made.append(line | _intervals(a.seen[group] - b.seen[group], seed))
     return made
 
 
@@ -117,10 +111,10 @@ def photo_by_photo(row: Row, photos: Mapping[str, Sequence[str]]) -> list[Line]:
     names of the photos of each group."""
     made = []
     for group, values in row.judged[SAVED].items():
-        means = {measure: _stacked(per_judge).mean(0) for measure, per_judge in values.items()}
+        both = values.mean("judge").merge(row.seen[group])
         for i, photo in enumerate(photos[group]):
-            line: Line = {"protection": row.name.text, "photos of": group, "photo": photo}
-            made.append(line | {m: float(v[i]) for m, v in {**means, **row.seen[group]}.items()})
+            head = {"protection": row.name.text, "photos of": group, "photo": photo}
+            made.append({**head, **{str(m): float(v[i]) for m, v in both.items()}})
     return made
 
 
@@ -133,21 +127,7 @@ def main_figure(row: Row, seed: int) -> str:
         for m in ("Rank-1-UT", "same photo hidden")
         if m in line
     ]
-    looked = row.seen[group]
+    looked = row.seen[group].mean()
     name = "face SSIMULACRA2" if "face SSIMULACRA2" in looked else "face SSIM"
-    parts.append(f"{name} {np.mean(looked[name]):.3g}, PSNR {np.mean(looked['face PSNR']):.1f} dB")
+    parts.append(f"{name} {float(looked[name]):.3g}, PSNR {float(looked['face PSNR']):.1f} dB")
     return f"{row.name.text}: {'; '.join(parts)}"
-
-
-def _stacked(
-    per_judge: Mapping[str, np.ndarray], judges: Sequence[str] | None = None
-) -> np.ndarray:
-    """[J,P] float."""
-    return np.stack([np.asarray(per_judge[j], np.float64) for j in judges or per_judge])
-
-
-def _interval(values: np.ndarray, seed: int) -> bootstrap.Interval:
-    """Over the photos that have a value."""
-    values = np.asarray(values, np.float64)
-    known = values[~np.isnan(values)]
-    return bootstrap.interval(known if len(known) else values, seed)

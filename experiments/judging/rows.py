@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from experiments.judging import judges
 from experiments.judging.scene import PROBES, Scene
@@ -24,8 +25,7 @@ from tipim_jax.photos.files import read_photo
 SAVED = "as saved"
 _PART = 8
 
-Values = Mapping[str, Mapping[str, np.ndarray]]  # measure -> judge -> [P], one value a photo
-Groups = Mapping[str, Values]
+Groups = Mapping[str, xr.Dataset]  # group -> a variable per measure [judge, photo]
 
 
 class Row(NamedTuple):
@@ -33,8 +33,8 @@ class Row(NamedTuple):
 
     name: Name  # the protection
     files: Sequence[Path]  # [N] of the scene's subjects
-    judged: Mapping[str, Groups]  # what was done to the files -> group -> measure -> judge -> [P]
-    seen: Mapping[str, Mapping[str, np.ndarray]]  # group -> measure -> [P]
+    judged: Mapping[str, Groups]  # by what was done to the files
+    seen: Groups  # what people see of it: [photo]
     lost: Mapping[str, float]  # what was done -> share of faces that are not detected any more
 
 
@@ -52,7 +52,10 @@ def measured(
         lost[after] = float(found.pop("lost").mean())
         unseen = [judge for judge in found if judge not in name.surrogates]
         judged[after] = _figures(scene, {judge: found[judge] for judge in unseen})
-    seen = {group: _looked_at(run, scene, name, files, group) for group in scene.groups}
+    seen = {}
+    for group in scene.groups:
+        looked = _looked_at(run, scene, name, files, group)
+        seen[group] = xr.Dataset({measure: ("photo", v) for measure, v in looked.items()})
     return Row(name, files, judged, seen, lost)
 
 
@@ -75,8 +78,8 @@ def _judged(
 
 
 def _figures(scene: Scene, after: Mapping[str, np.ndarray]) -> Groups:
-    """Group -> measure -> judge -> [P], from embeddings [N,D] of judges."""
-    made: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    """What embeddings [N,D] of judges say."""
+    made: dict[str, list[xr.Dataset]] = {group: [] for group in scene.groups}
     identities = np.array([one.identity for one in scene.subjects])
     for judge, embedded in after.items():
         known, before = scene.known[judge], scene.before[judge]
@@ -89,9 +92,9 @@ def _figures(scene: Scene, after: Mapping[str, np.ndarray]) -> Groups:
                 if scene.linked.stop:
                     both = scene.linked
                     figures |= judges.linked(known, embedded[both], identities[both], at.stop)
-            for measure, values in figures.items():
-                made.setdefault(group, {}).setdefault(measure, {})[judge] = values
-    return made
+            values = {m: (("judge", "photo"), v[None].astype(float)) for m, v in figures.items()}
+            made[group].append(xr.Dataset(values, {"judge": [judge]}))
+    return {group: xr.concat(parts, "judge") for group, parts in made.items()}
 
 
 def _looked_at(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments import frontier
 from experiments.data import dataset
@@ -104,16 +105,12 @@ def test_a_control_is_pasted_where_the_face_is(photos, run_in, tmp_path):
 
 
 def row(text: str, hidden: dict[str, list[int]], ssim: list[float]) -> Row:
-    judged = {judge: np.array(values, bool) for judge, values in hidden.items()}
-    links = {judge: 1 - np.array(values) for judge, values in hidden.items()}
-    groups = {"album": {SAME_PHOTO: judged, "linked": links}}
-    return Row(
-        specs.named(text),
-        [],
-        {SAVED: groups},
-        {"album": {"face SSIM": np.array(ssim), "face PSNR": np.full(len(ssim), 30.0)}},
-        {SAVED: 0.0},
-    )
+    judged = np.array(list(hidden.values()), float)
+    axes = ("judge", "photo")
+    values = {SAME_PHOTO: (axes, judged), "linked": (axes, 1 - judged)}
+    looked = {"face SSIM": ("photo", ssim), "face PSNR": ("photo", np.full(len(ssim), 30.0))}
+    groups = {"album": xr.Dataset(values, {"judge": list(hidden)})}
+    return Row(specs.named(text), [], {SAVED: groups}, {"album": xr.Dataset(looked)}, {SAVED: 0.0})
 
 
 def test_mean_and_worst_over_the_judges():
