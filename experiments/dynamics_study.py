@@ -28,7 +28,7 @@ from experiments.protection.runs import Run
 from experiments.recordings import optimisers, path_plots, recorder
 from experiments.recordings.recorder import Watch
 from experiments.reporting import plots, report, results
-from experiments.reporting.plots import Axes, Line, Points
+from experiments.reporting.plots import Axes, Line
 from experiments.reporting.report import Picture, Table
 from tipim_jax.errors import UserError
 
@@ -137,7 +137,7 @@ def agreement(study: Study) -> Answer:
     rows: list[dict[str, Any]] = []
     cosines: dict[str, dict[str, Line]] = {}
     realised: dict[str, dict[str, Line]] = {}
-    clouds: dict[str, dict[str, Points]] = {}
+    clouds: dict[str, dict[str, Line]] = {}
     for name in REACH:
         made, views = study.recorded(name), name.split(",")[0]
         steps = made["look"].values
@@ -179,7 +179,7 @@ def agreement(study: Study) -> Answer:
             realised.setdefault(witness, {})[views] = path_plots.line(came)
             drawn = path_plots.line(made["gradient_cosine"].isel(pair))
             cosines.setdefault(witness, {})[views] = drawn
-            clouds.setdefault(witness, {})[views] = Points(mean, margin)
+            clouds.setdefault(witness, {})[views] = Line(mean, margin)
     axes = Axes("step", "cosine with the surrogate's gradient", share=False)
     scatter = Axes("mean cosine along the path", "margin after the attack", share=False)
     return rows, [
@@ -197,7 +197,7 @@ def agreement(study: Study) -> Answer:
         ),
         Picture(
             "Agreement and transfer",
-            plots.clouds(clouds, scatter),
+            plots.panels(clouds, scatter, cloud=True),
             "A point is an image. Margin: cosine to the target minus cosine to the real photo, on the black "
             "box, after the attack. A rising cloud says that agreement foretells transfer.",
         ),

@@ -18,7 +18,7 @@ built-in photos by default) are looked at in the same way, without a gallery. `s
 saved anew, made smaller, cropped and so on. --quick: two probes and a preset of two steps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -189,7 +189,11 @@ def main(_: list[str]) -> None:
 def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str]) -> None:
     """Every table, the plot, the report and the sheet."""
     each = list(made.values())
-    overall = [line for row in each for line in lines.overall(row, run.seed)]
+
+    def every(make: Callable[[Row, int], list[lines.Line]]) -> list[lines.Line]:
+        return [line for row in each for line in make(row, run.seed)]
+
+    overall, looks = every(lines.overall), every(lines.looks)
     worse = [
         line
         for row in each
@@ -197,8 +201,6 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
         if after != rows.SAVED
         for line in lines.overall(row, run.seed, after)
     ]
-    looks = [line for row in each for line in lines.looks(row, run.seed)]
-    by_judge = [line for row in each for line in lines.by_judge(row, run.seed)]
     photos = {
         group: [one.path.name for one in stage.subjects[at]] for group, at in stage.groups.items()
     }
@@ -206,7 +208,7 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
     lost = {row.name.text: row.lost for row in each}
     machine, missing = results.machine(), [list(item) for item in stage.missing]
     results.save(run.workdir, "overall", overall, lost=lost, missing=missing, machine=machine)
-    results.save(run.workdir, "judges", by_judge)
+    results.save(run.workdir, "judges", every(lines.by_judge))
     results.save(run.workdir, "photos", singly)
     thresholds = [
         {"judge": name, "FAR": judges.FAR, **found._asdict()}

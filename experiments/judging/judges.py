@@ -89,16 +89,21 @@ class Threshold(NamedTuple):
     impostors: int
 
 
+def pairs(embeddings: np.ndarray, identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of all pairs of photos of one person, and of two, by embeddings [N,D] of people [N]."""
+    cosines = embeddings @ embeddings.T
+    once = np.triu(np.ones(cosines.shape, bool), 1)
+    same = identities[:, None] == identities
+    return cosines[once & same], cosines[once & ~same]
+
+
 def threshold(embeddings: np.ndarray, identities: np.ndarray) -> Threshold:
     """From every pair of labelled photos, embeddings [N,D] of people [N].
 
     Raises:
       UserError: nobody has two photos, or there are no two people.
     """
-    cosines = embeddings @ embeddings.T
-    pairs = np.triu(np.ones(cosines.shape, bool), 1)
-    same = identities[:, None] == identities
-    genuine, impostors = cosines[pairs & same], cosines[pairs & ~same]
+    genuine, impostors = pairs(embeddings, identities)
     if not len(genuine) or not len(impostors):
         raise UserError(
             "thresholds need two people or more, one of them on two photos; take a protocol with those"

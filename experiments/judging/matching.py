@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.data import dataset
 from experiments.data.framing import Framing
+from experiments.judging import judges
 from experiments.protection import cells, specs
 from experiments.protection.runs import Run
 from experiments.protection.specs import Subjects
@@ -119,9 +120,9 @@ def scene(manifest: Manifest, framing: Framing, models: Sequence[str], cache: Pa
     paths = tuple(dict.fromkeys([*manifest.photos, *manifest.others.values(), *tests]))
     people = tuple(map(manifest.person, paths))
     faces = dataset.faces(dataset.Labelled(paths, people), cache, framing.kind, framing.canvas)
-    judges = [from_recogniser(framing.frame(zoo.load(model))) for model in models]
-    embedded = {judge.name: embed_canvases(judge, faces.canvases) for judge in judges}
-    return Scene(manifest, framing, faces, tuple(judges), embedded)
+    seeing = [from_recogniser(framing.frame(zoo.load(model))) for model in models]
+    embedded = {judge.name: embed_canvases(judge, faces.canvases) for judge in seeing}
+    return Scene(manifest, framing, faces, tuple(seeing), embedded)
 
 
 def thresholds(scene: Scene, judge: str) -> tuple[dict[float, float], str]:
@@ -133,11 +134,12 @@ def thresholds(scene: Scene, judge: str) -> tuple[dict[float, float], str]:
     if judge in paper.THRESHOLDS:
         return dict(zip(FARS, paper.THRESHOLDS[judge], strict=True)), "published"
     place = scene.at(scene.manifest.photos)
-    embedded, people = scene.embeddings[judge][place], scene.faces.identities[place]
-    first, second = np.triu_indices(len(place), 1)
-    # In a flat folder nothing says who is who; its photos count as of different people.
-    strangers = (people[first] != people[second]) | (len(set(people)) == 1)
-    impostor = np.sum(embedded[first] * embedded[second], axis=1)[strangers]
+    people = scene.faces.identities[place]
+    if (
+        len(set(people)) == 1
+    ):  # of a flat folder, where nothing says who is who: all count as different
+        people = np.arange(len(people))
+    _, impostor = judges.pairs(scene.embeddings[judge][place], people)
     if not len(impostor):
         raise UserError(f"{scene.manifest.name} shows too few people to calibrate {judge}")
     # Thresholds depend on impostors alone.

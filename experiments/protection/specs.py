@@ -74,24 +74,19 @@ def named(text: str, setting: Setting = Setting()) -> Name:
     body, _, probes = text.partition("@")
     head, *options = body.split(":")
     source, _, method = head.rpartition("/")
-    counts: dict[str, int] = {}
-    changes: dict[str, Any] = {}
-    virtual = False
     preset = PRESETS.get(method)
     known: Any = preset or setting
+    fields = [field for field in known._fields if not (preset and field in _RUN)]
+    own: dict[str, Any] = {"targets": None, "batch": None, "virtual": False}
+    changes: dict[str, Any] = {}
     for option in options:
         field, _, value = option.partition("=")
-        if field == "virtual":
-            virtual = _number(text, value, bool)
-        elif field in ("targets", "batch"):
-            counts[field] = _count(text, value)
-        elif field in known._fields and not (preset and field in _RUN):
+        if field in own:
+            own[field] = _number(text, value, bool) if field == "virtual" else _count(text, value)
+        elif field in fields:
             changes[field] = _number(text, value, type(getattr(known, field)))
         else:
-            fields = [name for name in known._fields if not (preset and name in _RUN)]
-            raise UserError(
-                f"{text}: {field!r} is no setting; use targets, batch, virtual, {', '.join(fields)}"
-            )
+            raise UserError(f"{text}: {field!r} is no setting; use {', '.join([*own, *fields])}")
     if not preset:
         setting, changes = setting._replace(**changes), {}
     best = method.endswith(BEST)
@@ -120,18 +115,8 @@ def named(text: str, setting: Setting = Setting()) -> Name:
         raise UserError(f"{text}: {method} has no target; leave out {BEST}")
     else:
         methods.settled(method, setting)  # raises what is wrong with it
-    return Name(
-        body,
-        surrogates,
-        method,
-        setting,
-        changes,
-        counts.get("targets"),
-        counts.get("batch"),
-        virtual,
-        best,
-        _count(text, probes) if probes else None,
-    )
+    count = _count(text, probes) if probes else None
+    return Name(body, surrogates, method, setting, changes, **own, best=best, probes=count)
 
 
 def _count(text: str, value: str) -> int:

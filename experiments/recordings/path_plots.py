@@ -12,7 +12,7 @@ import xarray as xr
 
 from experiments.recordings.recording import places, quantiles
 from experiments.reporting import plots
-from experiments.reporting.plots import Axes, Line, Points
+from experiments.reporting.plots import Axes, Line
 from experiments.reporting.report import Picture
 from tipim_jax.analysis import spectrum
 from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
@@ -255,15 +255,16 @@ def grams(values: xr.DataArray) -> bytes:
 
 def foretold(runs: Runs) -> bytes:
     """Predicted against realised change over all recorded steps, a cloud for each run."""
-    panels: dict[str, dict[str, Points]] = {}
+    panels: dict[str, dict[str, Line]] = {}
     for name, made in runs.items():
         sums = [
             made[quantity].sum(str(made[quantity].dims[1]))
             for quantity in ("predicted", "realised")
         ]
         for i, witness in enumerate(places(sums[0], "witness")):
-            panels.setdefault(witness, {})[name] = Points(*(values[:, i].values for values in sums))
-    return plots.clouds(panels, Axes("predicted change of margin", "realised change", share=False))
+            panels.setdefault(witness, {})[name] = Line(*(values[:, i].values for values in sums))
+    axes = Axes("predicted change of margin", "realised change", share=False)
+    return plots.panels(panels, axes, cloud=True)
 
 
 def pictures(runs: Runs) -> list[Picture]:

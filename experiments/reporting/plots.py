@@ -31,19 +31,28 @@ class Axes(NamedTuple):
 
 
 def panels(
-    plots: Mapping[str, Mapping[str, Line]], axes: Axes | Mapping[str, Axes], *, columns: int = 3
+    plots: Mapping[str, Mapping[str, Line]],
+    axes: Axes | Mapping[str, Axes],
+    *,
+    columns: int = 3,
+    cloud: bool = False,
 ) -> bytes:
-    """Small multiples: title -> name of a line -> its points; one pair of axes, or one for each title."""
+    """Small multiples: title -> name of a line, or of a cloud of points -> its points; one pair of axes, or one
+    for each title."""
     figure, frames = _figure(len(plots), columns)
     for frame, (title, lines) in zip(frames, plots.items()):
-        if all(np.all(np.mod(line.x, 1) == 0) for line in lines.values()):
+        if not cloud and all(np.all(np.mod(line.x, 1) == 0) for line in lines.values()):
             frame.xaxis.get_major_locator().set_params(integer=True)
         for name, line in lines.items():
+            if cloud:
+                frame.scatter(line.x, line.y, s=10, alpha=0.6, label=name, linewidths=0)
+                continue
             marker = "o" if len(line.x) <= 12 else None
             (drawn,) = frame.plot(line.x, line.y, marker=marker, markersize=3, label=name)
             if len(line.low):
+                colour = drawn.get_color()
                 frame.fill_between(
-                    line.x, line.low, line.high, alpha=0.15, color=drawn.get_color(), linewidth=0
+                    line.x, line.low, line.high, alpha=0.15, color=colour, linewidth=0
                 )
         _label(frame, title, axes if isinstance(axes, Axes) else axes[title])
     _legend(figure, frames[0])
@@ -72,24 +81,6 @@ def maps(
         bar = figure.colorbar(drawn, ax=frame)
         bar.set_label(value, fontsize=8)
         bar.ax.tick_params(labelsize=7)
-    return _png(figure)
-
-
-class Points(NamedTuple):
-    """A cloud of points, one of them an image."""
-
-    x: Numbers
-    y: Numbers
-
-
-def clouds(plots: Mapping[str, Mapping[str, Points]], axes: Axes | Mapping[str, Axes]) -> bytes:
-    """Small multiples of scatter plots: title -> name of a cloud -> its points."""
-    figure, frames = _figure(len(plots))
-    for frame, (title, groups) in zip(frames, plots.items()):
-        for name, points in groups.items():
-            frame.scatter(points.x, points.y, s=10, alpha=0.6, label=name, linewidths=0)
-        _label(frame, title, axes if isinstance(axes, Axes) else axes[title])
-    _legend(figure, frames[0])
     return _png(figure)
 
 
