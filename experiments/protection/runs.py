@@ -1,6 +1,7 @@
 """A run: where it keeps what it made, and the protections of a bench's probes that it makes or finds."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +24,20 @@ QUICK_STEPS = 2
 
 
 def note_weights(workdir: Path, models: Iterable[str]) -> None:
-    """Notes the weights of models whose results go to `workdir`.
+    """Notes in `workdir` what the models that its results are made with hold.
 
     Raises:
-      UserError: there is no such model, or `workdir` holds results of another one by its name.
+      UserError: there is no such model, or results of another one by its name are there already.
     """
-    results.note_weights(workdir, {name: digest(name) for name in models})
+    path, weights = workdir / results.WEIGHTS, {name: digest(name) for name in models}
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, found in weights.items():
+        if noted.get(name, found) != found:
+            raise UserError(
+                f"{workdir} holds results of another model that was called {name}; choose another --workdir"
+            )
+    if weights.keys() - noted.keys():
+        results.write(path, json.dumps(noted | weights, indent=1, sort_keys=True) + "\n")
 
 
 def digest(model: str) -> str:

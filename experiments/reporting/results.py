@@ -17,7 +17,7 @@ from tipim_jax.errors import UserError
 from tipim_jax.photos.files import write_atomically
 from tipim_jax.photos.protect import versions
 
-_WEIGHTS = "weights.json"
+WEIGHTS = "weights.json"  # what the models hold that the results are made with
 
 
 def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
@@ -33,7 +33,7 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     except OSError as error:
         raise UserError(f"--workdir={folder} cannot be made ({error.strerror})") from error
     text = json.dumps(dict(config), indent=1, sort_keys=True, default=str) + "\n"
-    kept, weights = folder / "config.json", folder / _WEIGHTS
+    kept, weights = folder / "config.json", folder / WEIGHTS
     begun = any(path not in (kept, weights) for path in folder.iterdir())  # not so after bad input
     if not begun:
         weights.unlink(missing_ok=True)
@@ -42,23 +42,6 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     write(kept, text)
     print(text, end="")
     return folder
-
-
-def note_weights(folder: Path, weights: Mapping[str, str]) -> None:
-    """Notes in `folder` what the models that its results are made with hold: name -> digest.
-
-    Raises:
-      UserError: results of other weights by one of these names are there already.
-    """
-    path = folder / _WEIGHTS
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name, digest in weights.items():
-        if noted.get(name, digest) != digest:
-            raise UserError(
-                f"{folder} holds results of another model that was called {name}; choose another --workdir"
-            )
-    if weights.keys() - noted.keys():
-        write(path, json.dumps(noted | dict(weights), indent=1, sort_keys=True) + "\n")
 
 
 def write(path: Path, text: str) -> None:

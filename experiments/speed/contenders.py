@@ -9,7 +9,7 @@ random affine views unless said otherwise.
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -222,6 +222,7 @@ def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> A
     return ours(used, given, name, views=views)
 
 
+@cache
 def passes(name: str, targets: int) -> cost.Passes:
     """Passes of a face; all but (d) have those of the exhaustive search."""
     return cost.passes(partial(composed, "d" if name == "d" else "c"), targets, SETTING.steps)
