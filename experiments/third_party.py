@@ -46,6 +46,8 @@ _PHOTOS = flags.DEFINE_string("photos", None, "Folder of people, one subfolder e
 _SEARCH = flags.DEFINE_bool("search", False, "Who is found in a gallery, in place of pairs.")
 
 SAME, DIFFERENT, NO_FACE = "same", "different", "no face"
+_PART = 50  # photos embedded at once
+_FAR = 1e6  # the distance of a photo without an embedding: behind every other
 
 
 class Pair(NamedTuple):
@@ -131,10 +133,6 @@ def protect(root: Path, photos: Sequence[Path], out: Path, *options: str) -> dic
 def unprotected(photos: Sequence[Path], saved: Mapping[Path, Path]) -> list[list[str]]:
     """Those that `protect` did not save, and that it did not, as results list what is missing."""
     return [[str(photo), "could not be protected"] for photo in photos if photo not in saved]
-
-
-_PART = 50
-_FAR = 1e6  # the distance of a photo without an embedding: behind every other
 
 
 def embedded(run: Run, package: Package, name: str, paths: Sequence[Path | None]) -> np.ndarray:

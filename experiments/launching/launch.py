@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, flags
 
 from experiments.data import dataset
@@ -31,6 +32,8 @@ QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo 
 
 def folder(name: str, config: Mapping[str, Any]) -> Path:
     """The working directory of a launch, with its frozen config; raises as `results.prepare` does."""
+    if QUICK.value:  # which compiles more than it computes
+        jax.config.update("jax_disable_most_optimizations", True)
     return results.prepare(WORKDIR.value or f"results/{name}", config)
 
 
