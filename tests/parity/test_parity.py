@@ -36,14 +36,24 @@ EMBEDDING, GRADIENT, ROUNDED_RELU, DOUBLE = 1e-5, 1e-4, 2e-2, 1e-10
 BATCHES = 4
 
 _IRSE18 = ir.Config(ir.BLOCKS[18], squeeze_excitation=True)
-_SMALL = Architecture(*(partial(ir.IR, _IRSE18), ir.table(_IRSE18), _IRSE18.size, _IRSE18.features))
+_SMALL = Architecture(partial(ir.IR, _IRSE18), ir.table(_IRSE18), _IRSE18.size, _IRSE18.features)
 # What is compared in float64: every code path once, at its smallest depth.
 DOUBLES = {"irse18": (_SMALL, lambda: packaged.ir(18, squeeze_excitation=True))} | {
     name: (ARCHITECTURES[name], networks.REFERENCES[name])
     for name in (
-        *("adaface_ir18", "iresnet18", "mobilefacenet_112x96_128", "sphere20", "resnet50_face"),
-        *("inception_resnet_v1", "mobilenet_v1", "mobilenet_v2", "shufflenet_v1"),
-        *("shufflenet_v2", "vit_t", "edgeface_xs_gamma_06", "dlib_resnet29"),
+        "adaface_ir18",
+        "iresnet18",
+        "mobilefacenet_112x96_128",
+        "sphere20",
+        "resnet50_face",
+        "inception_resnet_v1",
+        "mobilenet_v1",
+        "mobilenet_v2",
+        "shufflenet_v1",
+        "shufflenet_v2",
+        "vit_t",
+        "edgeface_xs_gamma_06",
+        "dlib_resnet29",
     )
 }
 
