@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from experiments.judging.judges import LESS_IS_BETTER, SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
@@ -16,16 +15,6 @@ Line = dict[str, Any]
 LOST = "same photo lost"
 
 
-def _intervals(values: xr.Dataset, seed: int) -> Line:
-    """Every measure [P] as a mean with its interval, over the photos that have a value."""
-    line: Line = {}
-    for measure, found in values.items():
-        known = found.dropna("photo")
-        interval = bootstrap.interval((known if known.size else found).values, seed)
-        line |= tables.with_interval(str(measure), interval)
-    return line
-
-
 def by_judge(row: Row, seed: int) -> list[Line]:
     """A line per group, journey and judge: shares with intervals."""
     made = []
@@ -33,7 +22,7 @@ def by_judge(row: Row, seed: int) -> list[Line]:
         for group, values in groups.items():
             for judge in values["judge"].values.tolist():
                 head = {"protection": row.name.text, "photos of": group, "after": after}
-                own = _intervals(values.sel(judge=judge), seed)
+                own = tables.intervals(values.sel(judge=judge), seed)
                 made.append({**head, "judge": judge, **own})
     return made
 
@@ -47,14 +36,14 @@ def overall(row: Row, seed: int, after: str = SAVED) -> list[Line]:
     made = []
     for group, values in row.judged[after].items():
         line: Line = {"protection": row.name.text, "photos of": group, "after": after}
-        line |= {"photos": values.sizes["photo"], **_intervals(values.mean("judge"), seed)}
+        line |= {"photos": values.sizes["photo"], **tables.intervals(values.mean("judge"), seed)}
         for measure, found in values.items():
             pick = np.max if measure in LESS_IS_BETTER else np.min
             worst = bootstrap.worst(found.values, pick, seed)
             line |= tables.with_interval(f"{measure} worst", worst)
         if after != SAVED:
             lost = (row.judged[SAVED][group] - values)[SAME_PHOTO].mean("judge")
-            line |= _intervals(lost.to_dataset(name=LOST), seed)
+            line |= tables.intervals(lost.to_dataset(name=LOST), seed)
         made.append(line)
     return made
 
@@ -62,7 +51,7 @@ def overall(row: Row, seed: int, after: str = SAVED) -> list[Line]:
 def looks(row: Row, seed: int) -> list[Line]:
     """A line per group: every measure of visibility with its interval."""
     return [
-        {"protection": row.name.text, "photos of": group, **_intervals(values, seed)}
+        {"protection": row.name.text, "photos of": group, **tables.intervals(values, seed)}
         for group, values in row.seen.items()
     ]
 
@@ -101,8 +90,8 @@ def compared(a: Row, b: Row, seed: int) -> list[Line]:
         if not hidden.sizes["judge"]:
             raise UserError(f"no judge is a surrogate of neither {a.name.text} nor {b.name.text}")
         line: Line = {"first": a.name.text, "second": b.name.text, "photos of": group}
-        line |= _intervals(hidden.mean("judge"), seed)
-        made.append(line | _intervals(a.seen[group] - b.seen[group], seed))
+        line |= tables.intervals(hidden.mean("judge"), seed)
+        made.append(line | tables.intervals(a.seen[group] - b.seen[group], seed))
     return made
 
 

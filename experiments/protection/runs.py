@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from experiments.data import dataset
 from experiments.judging import ranking
@@ -137,14 +139,11 @@ def protect(run: Run, bench: ranking.Bench, name: Name) -> Row:
     return Row(name, chosen, subjects.faces.canvases, made["canvases"])
 
 
-Found = Mapping[str, Mapping[str, np.ndarray]]  # recogniser -> measure -> [P,V] bool
-
-
 class Measured(NamedTuple):
     """A row with what recognisers find, and PSNR and SSIM [P]."""
 
     row: Row
-    found: Found
+    found: xr.Dataset  # what recognisers find, a variable per measure [judge, photo, variant] bool
     quality: Mapping[str, np.ndarray]
 
 
@@ -164,16 +163,17 @@ def assessed(run: Run, bench: ranking.Bench, row: Row, cell: str) -> Measured:
     return Measured(row, judged(run, bench, cell, row), figures)
 
 
-def judged(run: Run, bench: ranking.Bench, cell: str, row: Row) -> Found:
-    """What every recogniser finds, kept below `cell`."""
+def judged(run: Run, bench: ranking.Bench, cell: str, row: Row) -> xr.Dataset:
+    """What every recogniser finds, kept below `cell`: a variable per measure [judge, photo, variant] bool."""
     identities = bench.probes.identities[row.probes]
-    return {
-        judge.name: cells.kept(
+    found = [
+        cells.kept(
             run.workdir,
             f"{cell}/on {judge.name}",
-            lambda judge=judge: ranking.found(  # type: ignore[misc]
-                bench, judge, row.canvases, identities, row.name.targets
-            ),
+            partial(ranking.found, bench, judge, row.canvases, identities, row.name.targets),
         )
         for judge in bench.judges
-    }
+    ]
+    axes = ("judge", "photo", "variant")
+    values = {m: (axes, np.stack([hits[m] for hits in found])) for m in ranking.MEASURES}
+    return xr.Dataset(values, {"judge": [judge.name for judge in bench.judges]})

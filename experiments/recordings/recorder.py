@@ -222,9 +222,8 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
         for probe in recorder.chosen
         for quantity, axes in probe.axes.items()
     }
-    for measure in ranking.MEASURES:
-        hits = [found[measure] for found in outcome.found.values()]
-        values[measure] = (("image", "judge"), np.concatenate(hits, axis=1))
+    hits = outcome.found.isel(variant=0)
+    values |= {str(m): (("image", "judge"), found.values.T) for m, found in hits.items()}
     values |= {measure: (("image",), figures) for measure, figures in outcome.quality.items()}
     steps = np.arange(recorder.method.steps)
     # Of a single-target method every image sees one target, its own: `target` says which.
@@ -233,7 +232,7 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
         "image": [path.stem for path in who.faces.paths],
         "step": steps,
         "look": steps[:: watch.stride],
-        "judge": list(outcome.found),
+        "judge": hits["judge"].values,
         "witness": list(watch.witnesses),
         "other_witness": list(watch.witnesses),
         "targets": targets,

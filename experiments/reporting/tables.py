@@ -1,14 +1,14 @@
 """Lines of tables from what recognisers find: means with intervals, the paper's shape, paired differences."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from experiments.judging import ranking
-from experiments.judging.ranking import MEASURES
-from experiments.protection.runs import Found, Measured
+from experiments.protection.runs import Measured
 from experiments.protection.specs import Name
 from experiments.reporting import bootstrap, plots
 from tipim_jax.errors import UserError
@@ -16,29 +16,29 @@ from tipim_jax.errors import UserError
 Line = dict[str, Any]
 
 
-def readings(measured: Measured) -> dict[str, Found]:
-    """How a protection is read: reading -> recogniser -> measure -> [P] bool.
+def readings(measured: Measured) -> dict[str, xr.Dataset]:
+    """How a protection is read: reading -> what is found [judge, photo].
 
     One, or two for a protection run on every target: the best of its masks for every probe, recogniser and
     measure, and one target for all of them, that with the highest mean Rank-1-T over the recognisers that the
     source does not hold.
     """
-    row, found, _ = measured
-    if not row.name.best:
-        return {"": _each(found, lambda hits: hits[:, 0])}
-    names = unseen(row.name, found)
-    one = int(np.argmax(np.mean([found[name]["Rank-1-T"].mean(0) for name in names], axis=0)))
-    return {
-        ", best per probe": _each(found, lambda hits: np.any(hits, axis=1)),
-        ", best target": _each(found, lambda hits: hits[:, one]),
-    }
+    name, found = measured.row.name, measured.found
+    if not name.best:
+        return {"": found.isel(variant=0)}
+    hits = found["Rank-1-T"].sel(judge=unseen(name, found)).mean(("judge", "photo"))
+    one = found.isel(variant=int(np.argmax(hits.values)))
+    return {", best per probe": found.any("variant"), ", best target": one}
 
 
-def _each(found: Found, read: Callable[[np.ndarray], np.ndarray]) -> Found:
-    return {
-        recogniser: {measure: read(hits) for measure, hits in measures.items()}
-        for recogniser, measures in found.items()
-    }
+def intervals(values: xr.Dataset, seed: int) -> Line:
+    """Every measure [photo] as a mean with its interval, over the photos that have a value."""
+    line: Line = {}
+    for measure, found in values.items():
+        known = found.dropna("photo")
+        interval = bootstrap.interval((known if known.size else found).values, seed)
+        line |= with_interval(str(measure), interval)
+    return line
 
 
 def with_interval(measure: str, interval: bootstrap.Interval) -> Line:
@@ -61,18 +61,16 @@ def means(quality: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     return {name: mean if np.isfinite(mean) else None for name, mean in made.items()}
 
 
-def unseen(name: Name, found: Found) -> list[str]:
+def unseen(name: Name, found: xr.Dataset) -> list[str]:
     """The recognisers that a protection's source does not hold; all if it holds all."""
-    return [judge for judge in found if judge not in name.surrogates] or list(found)
+    judges: list[str] = found["judge"].values.tolist()
+    return [judge for judge in judges if judge not in name.surrogates] or judges
 
 
-def over_unseen(name: Name, found: Found, seed: int) -> Line:
-    """Rank-1-T and Rank-1-UT of hits [P,1] as means over `unseen`, with intervals."""
-    made: Line = {}
-    for measure in ("Rank-1-T", "Rank-1-UT"):
-        hits = np.mean([found[judge][measure][:, 0] for judge in unseen(name, found)], axis=0)
-        made |= with_interval(measure, bootstrap.interval(hits, seed))
-    return made
+def over_unseen(name: Name, found: xr.Dataset, seed: int) -> Line:
+    """Rank-1-T and Rank-1-UT of the only variant as means over `unseen`, with intervals."""
+    hits = found[["Rank-1-T", "Rank-1-UT"]].isel(variant=0).sel(judge=unseen(name, found))
+    return intervals(hits.mean("judge"), seed)
 
 
 def lines(measured: Measured, seed: int) -> list[Line]:
@@ -80,16 +78,14 @@ def lines(measured: Measured, seed: int) -> list[Line]:
     row, figures = measured.row, means(measured.quality)
     made = []
     for reading, found in readings(measured).items():
-        for recogniser, hits in found.items():
+        for judge in found["judge"].values.tolist():
             line: Line = {
                 "protection": row.name.text + reading,
                 "probes": len(row.probes),
-                "recogniser": recogniser,
-                "surrogate": recogniser in row.name.surrogates,
+                "recogniser": judge,
+                "surrogate": judge in row.name.surrogates,
             }
-            for measure in MEASURES:
-                line |= with_interval(measure, bootstrap.interval(hits[measure], seed))
-            made.append(line | figures)
+            made.append({**line, **intervals(found.sel(judge=judge), seed), **figures})
     return made
 
 
@@ -120,10 +116,12 @@ def compared(a: Measured, b: Measured, seed: int) -> list[Line]:
         raise UserError(f"{a.row.cell} and {b.row.cell} have no probe in common")
     at = [np.searchsorted(row.probes, common) for row in rows]
     seen = {name for row in rows for name in row.name.surrogates}
-    unseen = [name for name in a.found if name not in seen]
-    groups = {name: [name] for name in a.found} | ({"all unseen": unseen} if unseen else {})
+    judges = a.found["judge"].values.tolist()
+    neither = [name for name in judges if name not in seen]
+    groups = {name: [name] for name in judges} | ({"all unseen": neither} if neither else {})
     made = []
     for (first, found), (second, other) in product(readings(a).items(), readings(b).items()):
+        hits = [some.isel(photo=i).astype(float) for some, i in zip((found, other), at)]
         for group, members in groups.items():
             line: Line = {
                 "first": a.row.name.text + first,
@@ -131,13 +129,8 @@ def compared(a: Measured, b: Measured, seed: int) -> list[Line]:
                 "probes": len(common),
                 "recogniser": group,
             }
-            for measure in MEASURES:
-                minuend, subtrahend = (
-                    np.mean([hits[name][measure][i] for name in members], axis=0)
-                    for hits, i in zip((found, other), at)
-                )
-                line |= with_interval(measure, bootstrap.paired(minuend, subtrahend, seed))
-            made.append(line)
+            difference = (hits[0] - hits[1]).sel(judge=members).mean("judge")
+            made.append(line | intervals(difference, seed))
     return made
 
 

@@ -83,14 +83,10 @@ def study(run: runs.Run, rows: Sequence[str]) -> str:
             worse = row._replace(canvases=degraded(row.canvases, after, run.seed))
             found = runs.judged(run, bench, f"{row.cell}/after {after}", worse)
             head = {"protection": name.text, "probes": len(row.probes), "after": after}
-            all_lines += [
-                {
-                    **head,
-                    "recogniser": judge,
-                    **{m: float(hits[m].mean()) for m in ranking.MEASURES},
-                }
-                for judge, hits in found.items()
-            ]
+            shares = found.mean(("photo", "variant"))
+            for judge in shares["judge"].values.tolist():
+                own = {str(m): float(share) for m, share in shares.sel(judge=judge).items()}
+                all_lines.append({**head, "recogniser": judge, **own})
             lines.append(head | tables.over_unseen(name, found, run.seed))
     results.save(run.workdir, "survival", all_lines, missing=bench.missing)
     print(results.save(run.workdir, "summary", lines))

@@ -49,7 +49,7 @@ def taken(run: runs.Run, bench: ranking.Bench, measured: runs.Measured) -> list[
                 "nearest": ranking.nearest(judge, row.canvases, targets)
             },
         )["nearest"]
-        hits = measured.found[judge.name]["Rank-1-T"]
+        hits = measured.found["Rank-1-T"].sel(judge=judge.name).values
         for index, person in enumerate(people):
             mine = nearest == index
             own = bench.gallery_embeddings[judge.name][bench.gallery.identities == person]

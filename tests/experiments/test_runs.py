@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from experiments.data import dataset
 from experiments.judging import ranking
@@ -141,10 +142,16 @@ def test_names_that_are_none(text, complaint):
         specs.named(text)
 
 
+def found_by(hits):
+    """Hits [P,V] of each recogniser, the same for every measure."""
+    values = (("judge", "photo", "variant"), np.array(list(hits.values()), bool))
+    return xr.Dataset(dict.fromkeys(ranking.MEASURES, values), {"judge": list(hits)})
+
+
 def row(hits, probes, best=False, surrogates=("tiny",)):
     """A measured row of hits [P,V] that are the same for every measure, on two recognisers."""
     name = specs.named("tiny/mim_best" if best else "tiny/tip_im")._replace(surrogates=surrogates)
-    found = {r: {m: hits for m in ranking.MEASURES} for r in ("tiny", "other")}
+    found = found_by({"tiny": hits, "other": hits})
     quality = {"PSNR": np.full(len(hits), np.inf), "SSIM": np.ones(len(hits))}
     return runs.Measured(runs.Row(name, np.asarray(probes), hits, hits), found, quality)
 
@@ -166,7 +173,7 @@ def test_two_readings_of_a_protection_run_on_every_target():
 def test_the_best_target_is_one_target_for_all_recognisers():
     name = specs.named("tiny/mim_best")
     by = {"tiny": [[1, 1, 0]], "other": [[0, 0, 1]], "third": [[0, 1, 1]]}
-    found = {r: {m: np.array(hits, bool) for m in ranking.MEASURES} for r, hits in by.items()}
+    found = found_by(by)
     quality = {"PSNR": np.ones(1), "SSIM": np.ones(1)}
     measured = runs.Measured(runs.Row(name, np.arange(1), by, by), found, quality)
     lines = [line for line in tables.lines(measured, 0) if "best target" in line["protection"]]
