@@ -196,7 +196,7 @@ def compare_protection(folder: Path, names: Sequence[str]) -> None:
 
 def main(_: list[str]) -> None:
     quick = launch.QUICK.value
-    names = ["mobilefacenet_casia"] if quick else launch.MODELS.value or NAMES
+    names = ["dlib"] if quick else launch.MODELS.value or NAMES
     if _DEVICES.value:
         return check_sharding(_DEVICES.value, names)
     counts = [2] if quick else launch.numbers("targets", _TARGETS.value)

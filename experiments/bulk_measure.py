@@ -164,7 +164,7 @@ def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
 
 def main(_: list[str]) -> None:
     quick, count = launch.QUICK.value, _MEMORY_PHOTOS.value
-    surrogates = ["sface"] if quick else _SURROGATES.value
+    surrogates = ["dlib"] if quick else _SURROGATES.value
     settings = presets.PRESETS[_STRENGTH.value]._replace(batch_size=launch.BATCH_SIZE.value)
     settings = settings._replace(batch_size=1, steps=2) if quick else settings
     config = {"settings": settings._asdict(), "surrogates": surrogates, "memory_photos": count}

@@ -32,8 +32,6 @@ QUICK = flags.DEFINE_bool("quick", False, "The smallest honest run, on the demo 
 
 def folder(name: str, config: Mapping[str, Any]) -> Path:
     """The working directory of a launch, with its frozen config; raises as `results.prepare` does."""
-    if QUICK.value:  # which compiles more than it computes
-        jax.config.update("jax_disable_most_optimizations", True)
     return results.prepare(WORKDIR.value or f"results/{name}", config)
 
 
@@ -51,6 +49,8 @@ def begin(name: str, photos: dataset.Protocol | None = None, /, **config: Any) -
       UserError: the flags do not say which photos, a model is unknown, or the folder holds another run.
     """
     quick, photos = QUICK.value, photos or protocol()
+    if quick:  # more is compiled than computed
+        jax.config.update("jax_disable_most_optimizations", True)
     models = list(zoo.SURROGATES) if quick else MODELS.value
     batch_size = 2 if quick else BATCH_SIZE.value
     judges = models or [card.name for card in zoo.available() if not card.missing]
