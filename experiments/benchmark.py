@@ -14,7 +14,7 @@ them. Finished cells are kept in --workdir with what they were made of, and made
 weights, photos, judges. A network whose weights are not here gets random ones (`irse50`
 always): times do not depend on them. --devices simulates that many devices and checks that sharding the
 batch changes no image and adds no collective. (a) and (b) need the extra `parity`.
---quick times (d) beside (r), the released structure in JAX, on one small network, 1 and 2 steps.
+--quick times (d) beside (r), the released structure in JAX, on one small network, 1 and 1 + k steps.
 """
 
 import json
