@@ -297,8 +297,11 @@ class _Run:
         assert pending is not None
         try:
             done = finish(
-                *(pending, self.engine.settings.epsilon, worker.encoding),
-                *(worker.models.find, worker.models.judges),
+                pending,
+                self.engine.settings.epsilon,
+                worker.encoding,
+                worker.models.find,
+                worker.models.judges,
             )
         except UserError as error:
             self._quarantine(item, str(error))
