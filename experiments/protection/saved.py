@@ -16,7 +16,7 @@ from experiments.data import dataset
 from experiments.protection import specs
 from experiments.protection.runs import Run
 from experiments.protection.specs import Name, Subjects
-from ports import yunet
+from ports.networks import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos import engine
 from tipim_jax.photos.encode import encode

@@ -11,7 +11,7 @@ from experiments.data import dataset
 from experiments.judging import judges, networks, protection, scene, sightings
 from experiments.judging.journeys import JOURNEYS, chain, cropped, fitted
 from experiments.judging.protection import Known
-from ports.yunet import Faces
+from ports.networks.yunet import Faces
 from tipim_jax.core.geometry import ARCFACE_112
 from tipim_jax.errors import UserError
 from tipim_jax.photos.crops import apply

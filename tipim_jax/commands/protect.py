@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ports import packages, yunet, zoo
+from ports import packages, zoo
+from ports.networks import yunet
 from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
 from tipim_jax.commands.progress import Phases, how_far, notices_said, show
@@ -87,7 +88,7 @@ class _Task(NamedTuple):
 
     Attributes:
       settings, surrogates, goals, encoding: as the options say.
-      detector: parameters of `ports.yunet`.
+      detector: parameters of `ports.networks.yunet`.
       jobs: photos to protect.
       asked: how many photos were asked for, those done earlier among them.
       out: the output folder.

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ports import detection, packages, yunet
+from ports import detection, packages
+from ports.networks import yunet
 from tipim_jax.core import geometry
 from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
 from tipim_jax.photos import crops, programs
@@ -105,7 +106,7 @@ def find(detector: Any, pixels: np.ndarray) -> list[Face]:
     """Every face, the largest first.
 
     Args:
-      detector: parameters of `ports.yunet`.
+      detector: parameters of `ports.networks.yunet`.
       pixels: [H,W,3] uint8 RGB, upright.
     """
     found = detection.find_faces(detector, pixels, detect=_detect)
