@@ -1,4 +1,5 @@
-"""What platforms and people do to photos: made smaller, saved anew, cropped, taken off a screen."""
+"""What is done to photos: by platforms and people, who make them smaller, save them anew, crop them or take them
+off a screen, and by those who want to remove the mask."""
 
 from collections.abc import Callable
 
@@ -64,6 +65,7 @@ def chain(*steps: Journey) -> Journey:
 _JPEG, _WEBP = (in_place(degradations.encoded(format, 75)) for format in ("JPEG", "WEBP"))
 _HALF, _BLUR = in_place(degradations.scaled(0.5)), in_place(degradations.blurred(1.0))
 _CROP, _SCREEN = cropped(0.1), in_place(degradations.screenshot)
+_JPEG_50 = in_place(degradations.encoded("JPEG", 50))
 # "half" is half the size and back, "1080" a longest edge of so many pixels.
 JOURNEYS: dict[str, Journey] = {
     "JPEG 75": _JPEG,
@@ -76,4 +78,9 @@ JOURNEYS: dict[str, Journey] = {
     "1080 + JPEG 75": chain(fitted(1080), _JPEG),
     "crop + JPEG 75 + WebP 75": chain(_CROP, _JPEG, _WEBP),
     "screenshot + JPEG 75": chain(_SCREEN, _JPEG),
+    "median 3": in_place(degradations.median(3)),
+    "median 5": in_place(degradations.median(5)),
+    "bilateral": in_place(degradations.bilateral(30, 2.0)),
+    "total variation": in_place(degradations.total_variation(0.1)),
+    "JPEG 50 + half": chain(_JPEG_50, _HALF),
 }

@@ -55,6 +55,45 @@ def blurred(sigma: float) -> Callable[..., np.ndarray]:
     )
 
 
+def median(size: int) -> Callable[..., np.ndarray]:
+    """Each channel's median over size × size pixels."""
+    return lambda canvas, rng: np.asarray(
+        Image.fromarray(canvas).filter(ImageFilter.MedianFilter(size))
+    )
+
+
+def bilateral(levels: float, sigma: float) -> Callable[..., np.ndarray]:
+    """A Gaussian of so many pixels over neighbours, weighted by another of so many levels of their difference."""
+    half = round(2 * sigma)
+    shifts = [(y, x) for y in range(2 * half + 1) for x in range(2 * half + 1)]
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        image = canvas.astype(np.float32)
+        height, width = canvas.shape[:2]
+        padded = np.pad(image, ((half, half), (half, half), (0, 0)), mode="edge")
+        total, weights = np.zeros_like(image), np.zeros((height, width, 1), np.float32)
+        for y, x in shifts:
+            neighbour = padded[y : y + height, x : x + width]
+            apart = np.sum((neighbour - image) ** 2, axis=2, keepdims=True) / levels**2
+            weight = np.exp(-(apart + ((y - half) ** 2 + (x - half) ** 2) / sigma**2) / 2)
+            total += weight * neighbour
+            weights += weight
+        return np.rint(total / weights).astype(np.uint8)
+
+    return apply
+
+
+def total_variation(weight: float) -> Callable[..., np.ndarray]:
+    """Denoised by total variation (Chambolle, 2004); a larger weight removes more."""
+    from skimage.restoration import denoise_tv_chambolle
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        smooth = denoise_tv_chambolle(canvas, weight=weight, channel_axis=2)
+        return np.rint(255 * smooth).astype(np.uint8)
+
+    return apply
+
+
 def coarsened(bits: int) -> Callable[..., np.ndarray]:
     """So many bits per sample instead of eight (Xu et al., 2018)."""
     levels = 2**bits - 1
