@@ -1,5 +1,4 @@
-"""What is done to photos: by platforms and people, who make them smaller, save them anew, crop them or take them
-off a screen, and by those who want to remove the mask."""
+"""What is done to photos: made smaller, saved anew, cropped, taken off a screen; and what removes masks."""
 
 from collections.abc import Callable
 

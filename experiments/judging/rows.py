@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.judging import protection
+from experiments.judging import protection, retrained
 from experiments.judging.journeys import JOURNEYS
 from experiments.judging.scene import PROBES, Scene
 from experiments.judging.sightings import seen_by
@@ -23,6 +23,8 @@ from tipim_jax.photos.encode import encode
 from tipim_jax.photos.files import read_photo
 
 SAVED = "as saved"
+RETRAINED = "judged with a linear head"
+IN_GALLERY = "protected photos in the gallery"
 _PART = 8
 
 Values = Mapping[str, Mapping[str, np.ndarray]]  # measure -> judge -> [P], one value a photo
@@ -35,7 +37,7 @@ class Row(NamedTuple):
     Attributes:
       name: the protection.
       files: [N] of the scene's subjects.
-      judged: what was done to the files -> group -> measure -> judge -> [P].
+      judged: what was done to the files, or who judged them -> group -> measure -> judge -> [P].
       seen: group -> measure -> [P].
       lost: what was done -> share of faces that are not detected any more.
     """
@@ -48,7 +50,12 @@ class Row(NamedTuple):
 
 
 def measured(
-    run: Run, scene: Scene, name: Name, files: Sequence[Path], journeys: Sequence[str]
+    run: Run,
+    scene: Scene,
+    name: Name,
+    files: Sequence[Path],
+    journeys: Sequence[str],
+    folds: int = 0,
 ) -> Row:
     """Judges the files of a protection as saved and after journeys, and looks at them.
 
@@ -58,13 +65,18 @@ def measured(
       name: of the protection; judges that it is made on are left aside.
       files: [N] of the scene's subjects.
       journeys: names of `JOURNEYS`.
+      folds: of people, for judges `retrained` on the protected photos of the others; 0 for none.
     """
-    judged, lost = {}, {}
+    judged: dict[str, Groups] = {}
+    lost = {}
     for after in (SAVED, *journeys):
         found = _judged(run, scene, name, files, after)
         lost[after] = float(found.pop("lost").mean())
         judges = [judge for judge in found if judge not in name.surrogates]
-        judged[after] = _figures(scene, {judge: found[judge] for judge in judges})
+        embedded = {judge: found[judge] for judge in judges}
+        judged[after] = _figures(scene, embedded)
+        if after == SAVED and PROBES in scene.groups:
+            judged |= _by_those_who_know(scene, embedded, folds)
     seen = {group: _looked_at(run, scene, name, files, group) for group in scene.groups}
     return Row(name, files, judged, seen, lost)
 
@@ -85,6 +97,32 @@ def _judged(
         return seen_by(scene.judges, scene.find, photos)
 
     return cells.in_parts(run.workdir, f"{name.folder}/judged {after}", len(files), _PART, make)
+
+
+def _by_those_who_know(
+    scene: Scene, after: Mapping[str, np.ndarray], folds: int
+) -> dict[str, Groups]:
+    """Figures of the probes where somebody has protected photos to learn from, or to search among."""
+    probes, linked = scene.groups[PROBES], scene.linked
+    identities = np.array([one.identity for one in scene.subjects])
+    made: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    for judge, embedded in after.items():
+        known, before = scene.known[judge], scene.before[judge]
+        asked = before[probes], embedded[probes], identities[probes]
+        figures = {}
+        if folds:
+            figures[RETRAINED] = retrained.found(known, *asked, folds)
+        if linked.stop:
+            theirs = slice(probes.stop, linked.stop)
+            fuller = known._replace(
+                gallery=np.concatenate([known.gallery, embedded[theirs]]),
+                people=np.concatenate([known.people, identities[theirs]]),
+            )
+            figures[IN_GALLERY] = protection.found(fuller, *asked)
+        for who, measures in figures.items():
+            for measure, values in measures.items():
+                made.setdefault(who, {}).setdefault(measure, {})[judge] = values
+    return {who: {PROBES: values} for who, values in made.items()}
 
 
 def _figures(scene: Scene, after: Mapping[str, np.ndarray]) -> Groups:

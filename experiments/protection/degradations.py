@@ -63,7 +63,7 @@ def median(size: int) -> Callable[..., np.ndarray]:
 
 
 def bilateral(levels: float, sigma: float) -> Callable[..., np.ndarray]:
-    """A Gaussian of so many pixels over neighbours, weighted by another of so many levels of their difference."""
+    """A Gaussian of so many pixels, times another of so many levels of the difference in colour."""
     half = round(2 * sigma)
     shifts = [(y, x) for y in range(2 * half + 1) for x in range(2 * half + 1)]
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from experiments.data import dataset
-from experiments.judging import judges, networks, protection, scene, sightings
+from experiments.judging import judges, networks, protection, retrained, scene, sightings
 from experiments.judging.journeys import JOURNEYS, chain, cropped, fitted
 from experiments.judging.protection import Known
 from ports.networks.yunet import Faces
@@ -199,6 +199,30 @@ def test_links_are_pairs_that_match():
     np.testing.assert_allclose(linked["strangers linked"], [0, 0])
     alone = protection.linked(KNOWN, after[:2], identities[:2], 2)
     assert np.isnan(alone["linked"]).all()
+
+
+def test_a_head_learns_what_masks_of_others_do():
+    rng = np.random.default_rng(0)
+
+    def normed(x: np.ndarray) -> np.ndarray:
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    before = normed(rng.normal(size=(60, 32)))
+    gallery = normed(np.repeat(before, 2, axis=0) + 0.05 * rng.normal(size=(120, 32)))
+    after = normed(before * np.repeat([1.0, -1.5], 16))  # masks move half of the coordinates alone
+    people = np.array([str(i) for i in range(60)])
+    known = Known(
+        judges.threshold(gallery, np.repeat(people, 2)).cosine, gallery, np.repeat(people, 2), []
+    )
+    asked = known, before, after, people
+    plain = protection.found(*asked)
+    learnt = retrained.found(*asked, folds=5)
+    for measure in ("Rank-1-UT", "gallery hidden", "same photo hidden"):
+        assert plain[measure].mean() > 0.9
+        assert learnt[measure].mean() < 0.3
+    # a mask without a pattern cannot be learnt
+    after = normed(rng.normal(size=(60, 32)))
+    assert retrained.found(known, before, after, people, folds=5)["same photo hidden"].mean() > 0.8
 
 
 def test_journeys_say_where_a_point_has_gone():
