@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 
 from experiments.data import dataset
-from experiments.judging import judges, networks, protection, retrained, scene, sightings
+from experiments.judging import judges, networks, protection, retrained, rows, scene, sightings
 from experiments.judging.journeys import JOURNEYS, chain, cropped, fitted
 from experiments.judging.protection import Known
 from ports.networks.yunet import Faces
@@ -223,6 +224,32 @@ def test_a_head_learns_what_masks_of_others_do():
     # a mask without a pattern cannot be learnt
     after = normed(rng.normal(size=(60, 32)))
     assert retrained.found(known, before, after, people, folds=5)["same photo hidden"].mean() > 0.8
+
+
+def test_a_gallery_that_holds_protected_photos(monkeypatch):
+    """a's other protected photo lies beside the probe, which no unprotected one does."""
+    subjects = [SimpleNamespace(identity=who) for who in "abab"]
+    stage = scene.Scene(
+        judges=[],
+        thresholds={},
+        known={"j": KNOWN},
+        before={"j": unit(10, 100, 12, 102)},
+        subjects=subjects,
+        groups={"probes": slice(0, 2)},
+        linked=slice(0, 4),
+        find=None,
+        missing=[],
+    )
+    after = {"lost": np.zeros(4), "j": unit(58, 172, 62, 160)}
+    monkeypatch.setattr(rows, "_judged", lambda *about: dict(after))
+    monkeypatch.setattr(rows, "_looked_at", lambda *about: {})
+    name = SimpleNamespace(surrogates=())
+    judged = rows.measured(None, stage, name, [], []).judged
+    assert judged.keys() == {rows.SAVED, rows.IN_GALLERY}
+    plain, held = (judged[who]["probes"]["Rank-1-UT"]["j"] for who in judged)
+    assert (list(plain), list(held)) == ([False, True], [False, True])
+    plain, held = (judged[who]["probes"]["gallery hidden"]["j"] for who in judged)
+    assert (list(plain), list(held)) == ([True, True], [False, False])
 
 
 def test_journeys_say_where_a_point_has_gone():
