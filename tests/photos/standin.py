@@ -62,6 +62,7 @@ def build(surrogates, goals, settings, devices=None, **_):
     program = SimpleNamespace(faces=BATCH)
     return SimpleNamespace(
         settings=settings,
+        surrogates=tuple(surrogates),
         capacity=BATCH,
         compile_seconds=0.0,
         alone=lambda faces, photos: False,

@@ -150,8 +150,13 @@ def align(
     pixels: np.ndarray, landmarks: np.ndarray, box: tuple[float, float, float, float]
 ) -> Face:
     """The face at known landmarks."""
-    matrix = invert(fit_similarity(landmarks, CANVAS_LANDMARKS))
+    matrix = canvas_to_photo(landmarks)
     return Face(box, landmarks, matrix, crop(pixels, matrix, (CANVAS_SIZE, CANVAS_SIZE)))
+
+
+def canvas_to_photo(landmarks: np.ndarray) -> np.ndarray:
+    """[2,3] from canvas to photo coordinates, of a face with these landmarks [5,2]."""
+    return invert(fit_similarity(landmarks, CANVAS_LANDMARKS))
 
 
 def same_place(faces: list[Face], landmarks: np.ndarray) -> Face | None:
