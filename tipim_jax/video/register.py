@@ -15,7 +15,9 @@ from tipim_jax.photos.crops import crop
 from tipim_jax.photos.faces import Face
 
 _GRID = 2  # canvas pixels from one sample to the next
-_BLUR = 2.0  # canvas pixels, standard deviation: how far off the guess may be
+_SIZE = CANVAS_SIZE // _GRID
+_BLUR = 1.0  # samples, standard deviation: how far off the guess may be
+_GREEN = 1  # the channel that stands for lightness
 _STEPS = 8
 _STILL = 0.02  # canvas pixels at the rim; a smaller step is the last one
 _FARTHEST = 8.0  # canvas pixels; beyond, or where pictures correlate less than `_ALIKE`, the face has changed
@@ -27,7 +29,7 @@ class Template(NamedTuple):
 
     Attributes:
       inside: [80,80] which samples lie inside the face.
-      picture: [n] their lightness, smooth.
+      picture: [n] their values, smooth.
       solve: [6,n] from the difference of a picture to the four numbers of a movement, contrast and brightness.
     """
 
@@ -38,7 +40,8 @@ class Template(NamedTuple):
 
 def template(face: Face) -> Template:
     """What is needed to find a face again."""
-    picture = _smooth(face.canvas)
+    blocks = face.canvas[..., _GREEN].reshape(_SIZE, _GRID, _SIZE, _GRID)
+    picture = _smooth(blocks.mean((1, 3)))
     down, across = np.gradient(picture, _GRID)
     y, x = _places()
     columns = [across * x + down * y, down * x - across * y, across, down]
@@ -61,11 +64,13 @@ def register(pixels: np.ndarray, guess: np.ndarray, known: Template) -> np.ndarr
     """
     middle = (CANVAS_SIZE - 1) / 2
     centre = np.array([[1, 0, middle], [0, 1, middle], [0, 0, 1]])
+    sample = np.array([[_GRID, 0, 0.5], [0, _GRID, 0.5], [0, 0, 1]])  # its middle on the canvas
+    green = np.ascontiguousarray(pixels[..., _GREEN : _GREEN + 1])
     to_frame = np.vstack([guess, [0, 0, 1]]) @ centre
     moved = np.eye(3)
     for _ in range(_STEPS):
-        matrix = (to_frame @ moved @ np.linalg.inv(centre))[:2]
-        seen = _smooth(crop(pixels, matrix, (CANVAS_SIZE, CANVAS_SIZE)))[known.inside]
+        matrix = (to_frame @ moved @ np.linalg.inv(centre) @ sample)[:2]
+        seen = _smooth(crop(green, matrix, (_SIZE, _SIZE))[..., 0])[known.inside]
         grow, turn, right, down = (known.solve @ (seen - known.picture))[:4].astype(float)
         step = np.array([[1 + grow, -turn, right], [turn, 1 + grow, down], [0, 0, 1]])
         moved = moved @ np.linalg.inv(step)
@@ -81,19 +86,18 @@ def register(pixels: np.ndarray, guess: np.ndarray, known: Template) -> np.ndarr
     return (to_frame @ moved @ np.linalg.inv(centre))[:2]
 
 
-def _smooth(canvas: np.ndarray) -> np.ndarray:
-    """[80,80] float32 lightness of a canvas."""
-    weights = _weights()
-    return weights @ canvas.mean(2) @ weights.T
+def _smooth(samples: np.ndarray) -> np.ndarray:
+    """[80,80] samples, blurred."""
+    return _blur() @ samples @ _blur().T
 
 
 @cache
-def _weights() -> np.ndarray:
-    rows = np.arange(0, CANVAS_SIZE, _GRID)[:, None] - np.arange(CANVAS_SIZE)
-    weights = np.exp(-((rows / _BLUR) ** 2) / 2)
+def _blur() -> np.ndarray:
+    distance = np.subtract.outer(np.arange(_SIZE), np.arange(_SIZE))
+    weights = np.exp(-((distance / _BLUR) ** 2) / 2)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _places() -> np.ndarray:
     """[2,80,80] (y, x) of the samples, from the middle of the canvas."""
-    return np.mgrid[:CANVAS_SIZE:_GRID, :CANVAS_SIZE:_GRID] - (CANVAS_SIZE - 1) / 2
+    return _GRID * (np.mgrid[:_SIZE, :_SIZE] - (_SIZE - 1) / 2)
