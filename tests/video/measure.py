@@ -1,7 +1,7 @@
 """What a clip costs, how its masks flicker and how many frames are hidden: `python -m tests.video.measure DIR`.
 
-The clip is three seconds of a portrait of the demo under a camera that pans, zooms and turns; where the face is in
-each frame is therefore known exactly. Seconds are those of the processor, all threads together.
+The clip is three seconds of a portrait of the demo under a camera that pans, zooms and turns; where the face is
+in each frame is therefore known exactly. Seconds are those of the processor, all threads together.
 """
 
 import sys
@@ -23,8 +23,7 @@ from tipim_jax.photos.folders import Job
 from tipim_jax.photos.photo import Photo
 from tipim_jax.photos.protect import load_models, protect_stream
 from tipim_jax.photos.region import face_region
-from tipim_jax.video import films, proof
-from tipim_jax.video.protect import protect_clips
+from tipim_jax.video import films, proof, protect
 
 SURROGATES = ("sface", "dlib")
 FRAMES, SIZE, ALONE = 90, (640, 360), 4
@@ -65,10 +64,9 @@ def main(folder: Path) -> None:
         name = progress.doing.split(" (")[0]
         stages[name] = stages.get(name, 0) + now - last[0]
         last[0] = now
-        print(f"\r{progress.doing} {progress.frames}   ", end="", file=sys.stderr)
 
     started = last[0] = time.process_time()
-    (done,) = protect_clips(
+    (done,) = protect.protect_clips(
         models, [Job(path, Path("saved.mp4"), moves=True)], folder, overwrite=True, told=told
     )
     taken = time.process_time() - started
@@ -80,18 +78,17 @@ def main(folder: Path) -> None:
     saved = [f.pixels for f in films.read(folder / "saved.mp4", ".mp4").frames()]
     bare = [f.pixels for f in films.read(plain, ".mp4").frames()]
     print("mask, change from frame to frame: levels")
-    print("  saved clip            %.2f %.2f" % flicker(original, saved))
-    print("  codec alone           %.2f %.2f" % flicker(original, bare))
-    print("  saved against codec   %.2f %.2f" % flicker(bare, saved))
-    print("  frames as photos, PNG %.2f %.2f" % flicker(frames, [a.pixels for a in alone]))
+    print("  saved clip            {:.2f} {:.2f}".format(*flicker(original, saved)))
+    print("  codec alone           {:.2f} {:.2f}".format(*flicker(original, bare)))
+    print("  saved against codec   {:.2f} {:.2f}".format(*flicker(bare, saved)))
+    print(
+        "  frames as photos, PNG {:.2f} {:.2f}".format(*flicker(frames, [a.pixels for a in alone]))
+    )
     for i in (0, 30, 60, 89):
         both = np.concatenate([original[i], saved[i]])
         Image.fromarray(both).save(folder / f"frame{i}.png")
 
     proof.SAMPLES = 30
-    tracks = None
-    from tipim_jax.video import protect
-
     clip = films.read(path, ".mp4")
     tracks = protect._tracks(clip, models.find, models.judges, SURROGATES, lambda *_: None)
     results, change = proof.prove(
