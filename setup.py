@@ -10,6 +10,7 @@ EXPERIMENTS = [*PLOTS, "tabulate>=0.9", "xarray>=2025.1"]
 WEB = ["starlette>=0.48", "uvicorn>=0.35"]
 JUDGES = ["onnxruntime>=1.20", "ai-edge-litert>=2"]
 VISIBILITY = ["scikit-image>=0.25", "ssimulacra2>=0.3"]
+VIDEO = ["av>=14"]
 COMPLETION = ["shtab>=1.7"]
 BULK = ["grain>=0.2.15", "array_record>=0.8", "pyarrow>=18", "fsspec>=2024.10"]
 
@@ -84,6 +85,7 @@ setup(
         "completion": COMPLETION,
         "cvvdp": ["cvvdp>=0.5"],  # installs PyTorch
         "web": WEB,
+        "video": VIDEO,
         "tensorboard": ["tensorboardX>=2.6"],
         "bulk": BULK,
         # and `pip install --no-deps face_recognition`, whose own dependency compiles dlib
@@ -103,6 +105,7 @@ setup(
             "tensorboardX>=2.6",
             *BULK,
             *WEB,
+            *VIDEO,
             *COMPLETION,
             "httpx2>=2",
             "playwright>=1.50",

@@ -15,7 +15,9 @@ Of the probes, in the protocol's order, --probes=FIRST:COUNT are measured: choos
 others. --again photos of each person are protected as well, to see whether they can be linked. --albums (the
 built-in photos by default) are looked at in the same way, without a gallery. `sheet.html` shows both at 100 %.
 --after=all, or some of the names in `experiments/protection/degradations.py`, judges the files after being
-saved anew, made smaller, cropped and so on. --quick: two probes and a preset of two steps.
+saved anew, made smaller, cropped, denoised and so on; --folds=5 by judges that have learnt from protected
+photos of others. Where photos of the gallery are protected as well, it is also searched with those in it. --quick: two
+probes and a preset of two steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +55,12 @@ _DEMO = str(demo.demo_photos()[0].parent)
 _ALBUMS = flags.DEFINE_list("albums", [_DEMO], "Folders of photos to look at.")
 _SHOWN = flags.DEFINE_integer("shown", 10, "Probes on the sheet.", lower_bound=0)
 _AFTER = flags.DEFINE_list("after", [], "Journeys of the files, or all.")
+_FOLDS = flags.DEFINE_integer(
+    "folds",
+    0,
+    "Of people: judge with heads trained on the others' protected photos.",
+    lower_bound=0,
+)
 _QUICK_ROWS = ["unprotected", "sface/low"]
 
 
@@ -151,6 +159,8 @@ def frontier(made: Sequence[Row], seed: int) -> bytes:
 def main(_: list[str]) -> None:
     quick = launch.QUICK.value
     first, count = (0, 2) if quick else chosen_probes(_PROBES.value)
+    if _FOLDS.value == 1 or _FOLDS.value > count:
+        raise UserError(f"--folds={_FOLDS.value} of {count} probes; give 0, or 2 to {count}")
     after = ["JPEG 75"] if quick else journeys(_AFTER.value)
     if len(_COMPARE.value) == 1:
         raise UserError("--compare takes two rows or more")
@@ -181,7 +191,7 @@ def main(_: list[str]) -> None:
             [one.digest for one in stage.subjects],
             targets(run, name),
         )
-        made[text] = rows.measured(run, stage, name, files, after)
+        made[text] = rows.measured(run, stage, name, files, after, _FOLDS.value)
     write(run, stage, made, _COMPARE.value)
     print(lines.main_figure(list(made.values())[-1], run.seed))
 
@@ -234,7 +244,7 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
         survived = lines.shares(worse, [*judges.HIDING, lines.LOST])
         print(results.save(run.workdir, "after", survived))
         results.save(run.workdir, "after_overall", worse)
-        parts.insert(3, Table("After a journey", survived))
+        parts.insert(3, Table("After a journey, or for those who know protected photos", survived))
     if compare:
         differences = [
             line

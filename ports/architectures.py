@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-from ports import (
+from ports.convert import Rule, Tensors, mismatches, prefixed, unknown_names
+from ports.layers import SHAPES_ONLY
+from ports.networks import (
     dlib_resnet,
     edgeface,
     expo,
@@ -23,8 +25,6 @@ from ports import (
     sphere,
     vit,
 )
-from ports.convert import Rule, Tensors, mismatches, prefixed, unknown_names
-from ports.layers import SHAPES_ONLY
 from tipim_jax.errors import UserError
 
 

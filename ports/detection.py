@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ports.yunet import Faces, detect
+from ports.networks.yunet import Faces, detect
 
 Detect = Callable[..., tuple[Faces, Any]]
 

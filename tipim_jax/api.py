@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ports import yunet, zoo
+from ports import zoo
+from ports.networks import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos import faces as find_faces
 from tipim_jax.photos import formats, presets, programs

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.judging import judges
+from experiments.judging import judges, retrained
 from experiments.judging.scene import PROBES, Scene
 from experiments.judging.sightings import seen_by
 from experiments.protection import cells
@@ -23,6 +23,8 @@ from tipim_jax.photos.encode import encode
 from tipim_jax.photos.files import read_photo
 
 SAVED = "as saved"
+RETRAINED = "judged with a linear head"
+IN_GALLERY = "protected photos in the gallery"
 _PART = 8
 
 Groups = Mapping[str, xr.Dataset]  # group -> a variable per measure [judge, photo]
@@ -33,25 +35,35 @@ class Row(NamedTuple):
 
     name: Name  # the protection
     files: Sequence[Path]  # [N] of the scene's subjects
-    judged: Mapping[str, Groups]  # by what was done to the files
+    judged: Mapping[str, Groups]  # by what was done to the files, or who judged them
     seen: Groups  # what people see of it: [photo]
     lost: Mapping[str, float]  # what was done -> share of faces that are not detected any more
 
 
 def measured(
-    run: Run, scene: Scene, name: Name, files: Sequence[Path], journeys: Sequence[str]
+    run: Run,
+    scene: Scene,
+    name: Name,
+    files: Sequence[Path],
+    journeys: Sequence[str],
+    folds: int = 0,
 ) -> Row:
     """Judges the files [N] of a protection of the scene's subjects as saved and after journeys, and looks at
     them.
 
-    Judges that it is made on are left aside.
+    Judges that it is made on are left aside. With `folds` of people there are also judges `retrained` on the
+    protected photos of the others.
     """
-    judged, lost = {}, {}
+    judged: dict[str, Groups] = {}
+    lost = {}
     for after in (SAVED, *journeys):
         found = _judged(run, scene, name, files, after)
         lost[after] = float(found.pop("lost").mean())
         unseen = [judge for judge in found if judge not in name.surrogates]
-        judged[after] = _figures(scene, {judge: found[judge] for judge in unseen})
+        embedded = {judge: found[judge] for judge in unseen}
+        judged[after] = _figures(scene, embedded)
+        if after == SAVED and PROBES in scene.groups:
+            judged |= _by_those_who_know(scene, embedded, folds)
     seen = {}
     for group in scene.groups:
         looked = _looked_at(run, scene, name, files, group)
@@ -77,6 +89,35 @@ def _judged(
     return cells.in_parts(run.workdir, f"{name.folder}/judged {after}", len(files), _PART, make)
 
 
+def _by_those_who_know(
+    scene: Scene, after: Mapping[str, np.ndarray], folds: int
+) -> dict[str, Groups]:
+    """Figures of the probes where somebody has protected photos to learn from, or to search among."""
+    probes, linked = scene.groups[PROBES], scene.linked
+    identities = np.array([one.identity for one in scene.subjects])
+    made: dict[str, list[xr.Dataset]] = {}
+    for judge, embedded in after.items():
+        known, before = scene.known[judge], scene.before[judge]
+        asked = before[probes], embedded[probes], identities[probes]
+        if folds:
+            learnt = retrained.found(known, *asked, folds)
+            made.setdefault(RETRAINED, []).append(_of(judge, learnt))
+        if linked.stop:
+            theirs = slice(probes.stop, linked.stop)
+            fuller = known._replace(
+                gallery=np.concatenate([known.gallery, embedded[theirs]]),
+                people=np.concatenate([known.people, identities[theirs]]),
+            )
+            made.setdefault(IN_GALLERY, []).append(_of(judge, judges.found(fuller, *asked)))
+    return {who: {PROBES: xr.concat(parts, "judge")} for who, parts in made.items()}
+
+
+def _of(judge: str, figures: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Measures [P] of one judge."""
+    values = {m: (("judge", "photo"), v[None].astype(float)) for m, v in figures.items()}
+    return xr.Dataset(values, {"judge": [judge]})
+
+
 def _figures(scene: Scene, after: Mapping[str, np.ndarray]) -> Groups:
     """What embeddings [N,D] of judges say."""
     made: dict[str, list[xr.Dataset]] = {group: [] for group in scene.groups}
@@ -92,8 +133,7 @@ def _figures(scene: Scene, after: Mapping[str, np.ndarray]) -> Groups:
                 if scene.linked.stop:
                     both = scene.linked
                     figures |= judges.linked(known, embedded[both], identities[both], at.stop)
-            values = {m: (("judge", "photo"), v[None].astype(float)) for m, v in figures.items()}
-            made[group].append(xr.Dataset(values, {"judge": [judge]}))
+            made[group].append(_of(judge, figures))
     return {group: xr.concat(parts, "judge") for group, parts in made.items()}
 
 

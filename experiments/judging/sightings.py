@@ -8,7 +8,8 @@ import numpy as np
 
 from experiments.data import dataset
 from experiments.judging.judges import Judge
-from ports import detection, yunet
+from ports import detection
+from ports.networks import yunet
 from tipim_jax.photos import portrait
 from tipim_jax.photos.faces import SMALLEST, version
 from tipim_jax.photos.files import read_photo

@@ -1,4 +1,4 @@
-"""What happens to a photo on its way through the world; NumPy and Pillow.
+"""What happens to a photo on its way through the world, and what removes masks.
 
 A degradation takes an image [H,W,3] uint8 and a random generator, and gives one of the same size back; a
 journey may move things and says where to.
@@ -49,6 +49,46 @@ def blurred(sigma: float) -> Callable[..., np.ndarray]:
     return lambda canvas, rng: np.asarray(
         Image.fromarray(canvas).filter(ImageFilter.GaussianBlur(sigma))
     )
+
+
+def median(size: int) -> Callable[..., np.ndarray]:
+    """Each channel's median over size × size pixels."""
+    return lambda canvas, rng: np.asarray(
+        Image.fromarray(canvas).filter(ImageFilter.MedianFilter(size))
+    )
+
+
+def bilateral(levels: float, sigma: float) -> Callable[..., np.ndarray]:
+    """A Gaussian of so many pixels, times another of so many levels of the difference in colour."""
+    half = round(2 * sigma)
+    shifts = [(y, x) for y in range(2 * half + 1) for x in range(2 * half + 1)]
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        image = canvas.astype(np.float32)
+        height, width = canvas.shape[:2]
+        padded = np.pad(image, ((half, half), (half, half), (0, 0)), mode="edge")
+        total, weights = np.zeros_like(image), np.zeros((height, width, 1), np.float32)
+        for y, x in shifts:
+            neighbour = padded[y : y + height, x : x + width]
+            apart = np.sum((neighbour - image) ** 2, axis=2, keepdims=True) / levels**2
+            weight = np.exp(-(apart + ((y - half) ** 2 + (x - half) ** 2) / sigma**2) / 2)
+            total += weight * neighbour
+            weights += weight
+        return np.rint(total / weights).astype(np.uint8)
+
+    return apply
+
+
+def total_variation(weight: float) -> Callable[..., np.ndarray]:
+    """Denoised by total variation (Chambolle, 2004); a larger weight removes more."""
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        from skimage.restoration import denoise_tv_chambolle  # of the extra `visibility`
+
+        smooth = denoise_tv_chambolle(canvas, weight=weight, channel_axis=2)
+        return np.rint(255 * smooth).astype(np.uint8)
+
+    return apply
 
 
 def coarsened(bits: int) -> Callable[..., np.ndarray]:
@@ -166,6 +206,7 @@ def chain(*steps: Journey) -> Journey:
 _JPEG, _WEBP = (in_place(encoded(format, 75)) for format in ("JPEG", "WEBP"))
 _HALF, _BLUR = in_place(scaled(0.5)), in_place(blurred(1.0))
 _CROP, _SCREEN = cropped(0.1), in_place(screenshot)
+_JPEG_50 = in_place(encoded("JPEG", 50))
 # "half" is half the size and back, "1080" a longest edge of so many pixels.
 JOURNEYS: dict[str, Journey] = {
     "JPEG 75": _JPEG,
@@ -178,4 +219,9 @@ JOURNEYS: dict[str, Journey] = {
     "1080 + JPEG 75": chain(fitted(1080), _JPEG),
     "crop + JPEG 75 + WebP 75": chain(_CROP, _JPEG, _WEBP),
     "screenshot + JPEG 75": chain(_SCREEN, _JPEG),
+    "median 3": in_place(median(3)),
+    "median 5": in_place(median(5)),
+    "bilateral": in_place(bilateral(30, 2.0)),
+    "total variation": in_place(total_variation(0.1)),
+    "JPEG 50 + half": chain(_JPEG_50, _HALF),
 }

@@ -24,7 +24,8 @@ import numpy as np
 from experiments.data import dataset
 from experiments.protection import methods
 from experiments.protection.methods import CONTROLS, Setting
-from ports import yunet, zoo
+from ports import zoo
+from ports.networks import yunet
 from tipim_jax.core import batching, ensemble
 from tipim_jax.core.types import Recogniser
 from tipim_jax.errors import UserError

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.core.conftest import METHODS
 from tipim_jax.core import attack, batching, constraints, naturalness, search, updates
 from tipim_jax.core.types import l2_normalise
 
@@ -40,11 +41,6 @@ def test_every_method(world, method_name):
         same(elsewhere.image, rows_of(final.image, rows), 0 if len(rows) == 3 else 1e-9)
         same(also, rows_of(seen, rows, axis=1))
 
-    # Without records, and without knowing the number of steps beforehand, it ends in the same place.
-    start = attack.initial_state(method, problem)
-    last = jax.jit(partial(attack.last, method, world.params, keys, start, problem))
-    same(last(num_steps=steps), final)
-
     # It moved, it stayed in the ball, in whole levels too, and it did what it is for.
     mask = np.asarray(final.image - problem.image)
     assert np.all(np.abs(mask).max(axis=(1, 2, 3)) > 1)
@@ -65,6 +61,25 @@ def test_every_method(world, method_name):
         assert np.all(closer > np.max(problem.embedding @ world.targets.T, axis=1))
     else:
         assert np.all(np.sum(after * problem.embedding, axis=1) < 0.99)
+
+
+# What one of them carries from step to step the others carry too.
+CARRIERS = ("tip-im", "tip-im-released", "every", "sticky")
+
+
+@pytest.mark.usefixtures("x64", "quick_compile")
+@pytest.mark.parametrize(
+    "name", [n if n in CARRIERS else pytest.param(n, marks=pytest.mark.slow) for n in METHODS]
+)
+def test_without_records_it_ends_in_the_same_place(world, name):
+    """And without knowing the number of steps beforehand."""
+    method, steps = world.method(name), STEPS.get(name, 4)
+    keys = jax.random.split(jax.random.key(5), 3)
+    problem = world.problem(12.0)
+    final, _ = world.run(method, problem, keys, num_steps=steps)
+    start = attack.initial_state(method, problem)
+    last = jax.jit(partial(attack.last, method, world.params, keys, start, problem))
+    same(last(num_steps=steps), final)
 
 
 @pytest.mark.usefixtures("x64", "quick_compile")

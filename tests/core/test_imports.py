@@ -13,6 +13,7 @@ PORTS = sorted((ROOT / "ports").rglob("*.py"))
 PHOTOS = sorted((ROOT / "tipim_jax" / "photos").rglob("*.py"))
 BULK = sorted((ROOT / "tipim_jax" / "bulk").rglob("*.py"))
 WEB = sorted((ROOT / "tipim_jax" / "web").rglob("*.py"))
+VIDEO = sorted((ROOT / "tipim_jax" / "video").rglob("*.py"))
 ABOVE_WEB = ("tipim_jax.commands", "tipim_jax.cli", "experiments", "tests")
 ABOVE_BULK = (
     "tipim_jax.web",
@@ -22,7 +23,7 @@ ABOVE_BULK = (
     "experiments",
     "tests",
 )
-ABOVE_PHOTOS = ("tipim_jax.bulk", *ABOVE_BULK)
+ABOVE_PHOTOS = ("tipim_jax.bulk", "tipim_jax.video", *ABOVE_BULK)
 ABOVE_PORTS = ("tipim_jax.photos", *ABOVE_PHOTOS)
 ABOVE_ANALYSIS = ("ports", *ABOVE_PORTS)
 ABOVE_CORE = ("tipim_jax.analysis", *ABOVE_ANALYSIS)
@@ -86,12 +87,20 @@ def test_photos_import_nothing_above_them(path):
     assert [m for m in imports(path) if within(m, ABOVE_PHOTOS)] == []
 
 
+@pytest.mark.parametrize("path", VIDEO, ids=named)
+def test_video_imports_photos_and_nothing_above_them(path):
+    modules = [m for m in imports(path) if within(m, ABOVE_PHOTOS)]
+    assert [m for m in modules if not within(m, ["tipim_jax.video"])] == []
+
+
 @pytest.mark.parametrize("path", BULK, ids=named)
 def test_bulk_imports_nothing_above_it(path):
     assert [m for m in imports(path) if within(m, ABOVE_BULK)] == []
 
 
-@pytest.mark.parametrize("path", [ERRORS, *CORE, *ANALYSIS, *PORTS, *PHOTOS, *BULK], ids=named)
+@pytest.mark.parametrize(
+    "path", [ERRORS, *CORE, *ANALYSIS, *PORTS, *PHOTOS, *BULK, *VIDEO], ids=named
+)
 def test_a_file_says_its_idea_in_its_first_line(path):
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert docstring

@@ -119,7 +119,10 @@ def single(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
 
 
-@pytest.mark.parametrize(("name", "chosen"), [("tip-im-released", CHEAP), ("reach", ALL)])
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("reach", ALL), pytest.param("tip-im-released", CHEAP, marks=pytest.mark.slow)],
+)
 def test_watching_changes_no_bit(world, witnesses, name, chosen):
     """In single precision and fully optimised, where what is fused with what could change a rounding."""
     world = square(world)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from experiments.protection.degradations import DEGRADATIONS
+from experiments.protection.degradations import DEGRADATIONS, bilateral, median, total_variation
 from experiments.studies import naturalness
 from tipim_jax.analysis import metrics
 from tipim_jax.core.naturalness import mmd
@@ -44,6 +44,18 @@ def test_bits_are_what_is_left(canvas):
     done = DEGRADATIONS["3 bits"].apply(canvas, np.random.default_rng(0))
     assert len(np.unique(done)) == 8
     assert np.abs(done.astype(int) - canvas).max() <= 255 / 7 / 2 + 1
+
+
+@pytest.mark.parametrize("smooth", [median(3), bilateral(30, 2.0), total_variation(0.1)])
+def test_what_removes_masks_removes_noise_and_keeps_edges(smooth):
+    rng = np.random.default_rng(0)
+    photo = np.full((64, 64, 3), 60, np.uint8)
+    photo[:, 32:] = 190
+    noisy = (photo + rng.integers(-8, 9, photo.shape)).astype(np.uint8)
+    done = smooth(noisy, rng)
+    error = np.abs(done.astype(float) - photo)
+    assert error.mean() < 0.6 * np.abs(noisy.astype(float) - photo).mean()
+    assert error[:, 31:33].mean() < 10
 
 
 def test_a_mask_shows_where_the_photo_is_flat():

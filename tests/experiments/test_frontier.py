@@ -16,7 +16,7 @@ from experiments.judging.rows import SAVED, Row
 from experiments.protection import saved, specs
 from experiments.protection.degradations import JOURNEYS
 from experiments.reporting import bootstrap
-from ports import yunet
+from ports.networks import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos import engine, pending, protect
 from tipim_jax.photos.compilation import Program

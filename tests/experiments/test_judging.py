@@ -2,16 +2,17 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 
 from experiments.data import dataset
-from experiments.judging import judges, networks, scene, sightings
+from experiments.judging import judges, networks, retrained, rows, scene, sightings
 from experiments.judging.judges import Known
 from experiments.protection.degradations import JOURNEYS, chain, cropped, fitted
-from ports.yunet import Faces
+from ports.networks.yunet import Faces
 from tipim_jax.core.geometry import ARCFACE_112
 from tipim_jax.errors import UserError
 from tipim_jax.photos.crops import apply
@@ -199,6 +200,55 @@ def test_links_are_pairs_that_match():
     np.testing.assert_allclose(linked["strangers linked"], [0, 0])
     alone = judges.linked(KNOWN, after[:2], identities[:2], 2)
     assert np.isnan(alone["linked"]).all()
+
+
+def test_a_head_learns_what_masks_of_others_do():
+    rng = np.random.default_rng(0)
+
+    def normed(x: np.ndarray) -> np.ndarray:
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    before = normed(rng.normal(size=(60, 32)))
+    gallery = normed(np.repeat(before, 2, axis=0) + 0.05 * rng.normal(size=(120, 32)))
+    after = normed(before * np.repeat([1.0, -1.5], 16))  # masks move half of the coordinates alone
+    people = np.array([str(i) for i in range(60)])
+    known = Known(
+        judges.threshold(gallery, np.repeat(people, 2)).cosine, gallery, np.repeat(people, 2), []
+    )
+    asked = known, before, after, people
+    plain = judges.found(*asked)
+    learnt = retrained.found(*asked, folds=5)
+    for measure in ("Rank-1-UT", "gallery hidden", "same photo hidden"):
+        assert plain[measure].mean() > 0.9
+        assert learnt[measure].mean() < 0.3
+    # a mask without a pattern cannot be learnt
+    after = normed(rng.normal(size=(60, 32)))
+    assert retrained.found(known, before, after, people, folds=5)["same photo hidden"].mean() > 0.8
+
+
+def test_a_gallery_that_holds_protected_photos(monkeypatch):
+    """a's other protected photo lies beside the probe, which no unprotected one does."""
+    subjects = [SimpleNamespace(identity=who) for who in "abab"]
+    stage = scene.Scene(
+        judges=[],
+        thresholds={},
+        known={"j": KNOWN},
+        before={"j": unit(10, 100, 12, 102)},
+        subjects=subjects,
+        groups={"probes": slice(0, 2)},
+        linked=slice(0, 4),
+        missing=[],
+    )
+    after = {"lost": np.zeros(4), "j": unit(58, 172, 62, 160)}
+    monkeypatch.setattr(rows, "_judged", lambda *about: dict(after))
+    monkeypatch.setattr(rows, "_looked_at", lambda *about: {})
+    name = SimpleNamespace(surrogates=())
+    judged = rows.measured(None, stage, name, [], []).judged
+    assert judged.keys() == {rows.SAVED, rows.IN_GALLERY}
+    plain, held = (judged[who]["probes"]["Rank-1-UT"].sel(judge="j") for who in judged)
+    assert (list(plain), list(held)) == ([0, 1], [0, 1])
+    plain, held = (judged[who]["probes"]["gallery hidden"].sel(judge="j") for who in judged)
+    assert (list(plain), list(held)) == ([1, 1], [0, 0])
 
 
 def test_journeys_say_where_a_point_has_gone():

@@ -17,20 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ports import (
+from ports import random_weights
+from ports.convert import Rule, convert, source_shapes
+from ports.networks import (
     edgeface,
     inception_resnet,
     ir,
     iresnet,
     mobilefacenet,
     mobilenet,
-    random_weights,
     resnet50_face,
     shufflenet,
     sphere,
     vit,
 )
-from ports.convert import Rule, convert, source_shapes
 
 FILE = Path(__file__).with_name("ports.npz")
 

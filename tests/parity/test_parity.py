@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ports import architectures, ir, random_weights
+from ports import architectures, random_weights
 from ports.architectures import ARCHITECTURES, Architecture
 from ports.convert import convert, export
+from ports.networks import ir
 
 torch = pytest.importorskip("torch", reason='run `pip install -e ".[parity]"`')
 from experiments.pytorch.networks import Reference  # noqa: E402

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import pytest
 
-from ports import yunet
+from ports.networks import yunet
 from tests.photos import album as albums
 from tipim_jax import cli
 from tipim_jax.photos import engine, targets, verify

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ports import yunet, zoo
+from ports import zoo
+from ports.networks import yunet
 from tests.bulk import world
 from tipim_jax import cli
 from tipim_jax.commands import protect as command
@@ -61,6 +62,7 @@ def build(surrogates, goals, settings, devices=None, **_):
     program = SimpleNamespace(faces=BATCH)
     return SimpleNamespace(
         settings=settings,
+        surrogates=tuple(surrogates),
         capacity=BATCH,
         compile_seconds=0.0,
         alone=lambda faces, photos: False,

@@ -346,7 +346,7 @@ def test_of_several_pages_the_first_is_read(format):
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "AVIF"])
 def test_animations_are_refused(format):
     several = {"save_all": True, "append_images": [Image.new("RGB", (WIDTH, HEIGHT))]}
-    with pytest.raises(PhotoError, match=r"is an animation; .* save the first as PNG$"):
+    with pytest.raises(PhotoError, match=r"is an animation; .* save one picture as PNG$"):
         decode(_bytes(picture("RGB"), format, **several))
 
 

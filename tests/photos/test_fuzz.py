@@ -13,7 +13,7 @@ SENTENCES = (
     "x is damaged or cut short; copy it again from where it came from",
     "x is empty (0 bytes)",
     "x is not a JPEG, PNG, WebP, AVIF, HEIC, TIFF, BMP or GIF photo, whatever its name",
-    "x is an animation; extract its pictures and protect those, or save the first as PNG",
+    "x is an animation; protect the file with `tipim protect`, or save one picture as PNG",
     "x does not fit into memory; make it smaller",
 )
 

@@ -99,10 +99,10 @@ GOOD = {
 
 # name -> (how it is made, what is said of it)
 BAD = {
-    "moving.gif": (pictures, "moving.gif is an animation; extract its pictures"),
-    "moving.webp": (pictures, "moving.webp is an animation; extract its pictures"),
-    "moving.png": (pictures, "moving.png is an animation; extract its pictures"),
-    "moving.avif": (pictures, "moving.avif is an animation; extract its pictures"),
+    "moving.gif": (pictures, "moving.gif is an animation; protect the file"),
+    "moving.webp": (pictures, "moving.webp is an animation; protect the file"),
+    "moving.png": (pictures, "moving.png is an animation; protect the file"),
+    "moving.avif": (pictures, "moving.avif is an animation; protect the file"),
     "pipe.jpg": (os.mkfifo, "pipe.jpg is a pipe or a device, not a photo"),
     "folder.jpg": (Path.mkdir, "folder.jpg is a folder, not a photo"),
     "two\nlines.jpg": (Path.touch, r"two\nlines.jpg is empty (0 bytes)"),

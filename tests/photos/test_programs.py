@@ -12,7 +12,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
-from ports import detection, yunet
+from ports import detection
+from ports.networks import yunet
 from tests.photos import album as albums
 from tipim_jax.errors import UserError
 from tipim_jax.photos import faces, programs

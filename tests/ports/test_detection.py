@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from ports import detection, yunet
+from ports import detection
+from ports.networks import yunet
 from tipim_jax.photos.demo import demo_photos
 
 

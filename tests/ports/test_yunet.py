@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from ports import packages, yunet
+from ports import packages
+from ports.networks import yunet
 
 
 @pytest.fixture(scope="module")

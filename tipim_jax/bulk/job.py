@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ports import yunet, zoo
+from ports import zoo
+from ports.networks import yunet
 from tipim_jax.bulk import progress, record, rows, sinks, sources, storage, summary, telemetry
 from tipim_jax.bulk.ledger import Results
 from tipim_jax.bulk.pipeline import Threads, Worker

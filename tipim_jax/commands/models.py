@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ports import fetch, published, register, yunet, zoo
+from ports import fetch, published, register, zoo
+from ports.networks import yunet
 from tipim_jax.commands import Commands
 from tipim_jax.commands.options import names
 from tipim_jax.commands.progress import say, show

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from tipim_jax.errors import Notice, printable
 from tipim_jax.photos.protect import Progress
+from tipim_jax.video import protect as clips
 
 PLAIN_EVERY = 10.0  # seconds between lines of progress where stderr is no terminal
 
@@ -134,6 +135,13 @@ def how_far(progress: Progress, photos: int, seconds: float) -> str:
     if p.masked == 0 or expected <= p.masked:
         return text
     return f"{text}, about {_duration(seconds * (expected - p.masked) / p.masked)} left"
+
+
+def how_far_in_clip(progress: clips.Progress) -> str:
+    """How far a clip is."""
+    p = progress
+    of = f" of {p.of}" if p.of >= p.frames else ""
+    return f"{printable(p.job.source.name)}: {p.doing}, frame {p.frames}{of}"
 
 
 def _duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ports import packages, yunet, zoo
+from ports import packages, zoo
+from ports.networks import yunet
 from tipim_jax.commands import Commands
 from tipim_jax.commands import options as shared
-from tipim_jax.commands.progress import Phases, how_far, notices_said, show
+from tipim_jax.commands.progress import Phases, how_far, how_far_in_clip, notices_said, show
 from tipim_jax.core.types import PyTree
 from tipim_jax.photos import compilation, pictures, report, table, verify
 from tipim_jax.photos import faces as find_faces
@@ -28,6 +30,7 @@ from tipim_jax.photos.protect import Progress, load_models, versions
 from tipim_jax.photos.results import REQUIRED, PhotoResult, RunResult, Timings
 from tipim_jax.photos.saving import failed, judge_again, protect_photos
 from tipim_jax.photos.targets import Targets
+from tipim_jax.video import protect as clips
 
 DONE, PARTLY, FAILED, UNPROTECTED = 0, 1, 2, 3
 _CODES = """exit codes:
@@ -87,7 +90,7 @@ class _Task(NamedTuple):
 
     Attributes:
       settings, surrogates, goals, encoding: as the options say.
-      detector: parameters of `ports.yunet`.
+      detector: parameters of `ports.networks.yunet`.
       jobs: photos to protect.
       asked: how many photos were asked for, those done earlier among them.
       out: the output folder.
@@ -235,23 +238,36 @@ def _do(
             return done, timings, None
         made = models.engine
 
-        def told(progress: Progress) -> None:
-            nonlocal timings
-            timings = timings._replace(attack=progress.seconds, compile=made.compile_seconds)
-            phases.update(how_far(progress, len(task.jobs), phases.seconds))
+        still = [job for job in task.jobs if not job.moves]
+        moving = [job for job in task.jobs if job.moves]
+        of_photos = 0.0
 
+        def told(progress: Progress) -> None:
+            nonlocal timings, of_photos
+            of_photos = progress.seconds
+            timings = timings._replace(attack=of_photos, compile=made.compile_seconds)
+            phases.update(how_far(progress, len(still), phases.seconds))
+
+        def told_of_clip(progress: clips.Progress) -> None:
+            nonlocal timings
+            attack = of_photos + progress.seconds
+            timings = timings._replace(attack=attack, compile=made.compile_seconds)
+            phases.update(how_far_in_clip(progress))
+
+        common: dict[str, Any] = {
+            "journal": task.journal,
+            "overwrite": task.options.overwrite,
+            "replaced": task.replaced,
+            "largest_only": task.options.largest_only,
+        }
         phases.begin("protecting")
-        for result in protect_photos(
-            models,
-            task.jobs,
-            task.out,
-            task.encoding,
-            journal=task.journal,
-            overwrite=task.options.overwrite,
-            replaced=task.replaced,
-            largest_only=task.options.largest_only,
-            asked=task.asked,
-            told=told,
+        for result in itertools.chain(
+            protect_photos(
+                models, still, task.out, task.encoding, asked=task.asked, told=told, **common
+            ),
+            clips.protect_clips(
+                models, moving, task.out, task.encoding, told=told_of_clip, **common
+            ),
         ):
             done.append(result)
             if result.error:
@@ -276,8 +292,11 @@ def _judged_again(
     assert done.output is not None
     try:
         largest = task.options.largest_only
-        anew = judge_again(job, done, task.encoding, find, judges, largest_only=largest)
-        task.journal.add(job, stamp(job.source), done.output.read_bytes(), anew)
+        if job.moves:
+            anew = clips.judge_again(job, done, find, judges, task.surrogates, largest_only=largest)
+        else:
+            anew = judge_again(job, done, task.encoding, find, judges, largest_only=largest)
+        task.journal.add(job, stamp(job.source), done.output, anew)
     except DiskFull:
         raise
     except Exception as error:

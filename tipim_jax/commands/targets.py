@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ports import yunet
+from ports.networks import yunet
 from tipim_jax.commands import Commands
 from tipim_jax.commands.options import names
 from tipim_jax.commands.progress import say, show

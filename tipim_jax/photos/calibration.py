@@ -49,7 +49,7 @@ def calibrate(
 
     Args:
       folder: the photos.
-      detector: parameters of `ports.yunet`.
+      detector: parameters of `ports.networks.yunet`.
       verifiers: the recognisers.
       seed: of the drawing.
       each: called for every photo done, with the number of those and of all.

@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ _UPRIGHT = {
 }
 _LOSSLESS_TIFF = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "lzma", "zstd")
 _AV1_FLAGS = re.compile(rb"av1C..(.)", re.DOTALL)
+ANIMATED = tuple(name for name, format in formats.FORMATS.items() if format.moves)
 _HEAD = 65_536  # bytes within which a file tells what it is
 
 
@@ -60,7 +62,7 @@ def decode(source: bytes | BinaryIO, name: str = "photo", max_pixels: int = MAX_
     if format is None:
         raise PhotoError(f"{name} is not a {formats.known()} photo, whatever its name")
     formats.check_codec(format)
-    with _explained(name, max_pixels):
+    with explained(name, max_pixels):
         loaded = _loaded(file, name, head, format, max_pixels)
     return Photo.of_samples(
         np.asarray(loaded.image),
@@ -73,8 +75,19 @@ def decode(source: bytes | BinaryIO, name: str = "photo", max_pixels: int = MAX_
     )
 
 
+def is_animation(path: Path) -> bool:
+    """Whether a file holds moving pictures; False for what cannot be read, of which reading says more."""
+    if not path.is_file():  # opening a pipe would wait without end
+        return False
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=ANIMATED) as image:
+            return bool(getattr(image, "is_animated", False))
+    return False
+
+
 @contextlib.contextmanager
-def _explained(name: str, max_pixels: int) -> Iterator[None]:
+def explained(name: str, max_pixels: int = MAX_PIXELS) -> Iterator[None]:
     """Says in our words whatever decoders raise on hostile bytes, which is anything, even SyntaxError."""
     megapixels = _mega(max_pixels)
     with warnings.catch_warnings():
@@ -123,7 +136,7 @@ def _loaded(file: BinaryIO, name: str, head: bytes, format: str, max_pixels: int
     if getattr(image, "is_animated", False):
         if kind.moves:
             raise PhotoError(
-                f"{name} is an animation; extract its pictures and protect those, or save the first as PNG"
+                f"{name} is an animation; protect the file with `tipim protect`, or save one picture as PNG"
             )
         notes.append("the file holds several pictures; only the first is protected and saved")
     if image.info.get("progressive") and _scans(file) > MAX_SCANS:
@@ -191,20 +204,23 @@ def _settings(image: Image.Image, head: bytes, file: BinaryIO) -> dict[str, Any]
     if image.format == "TIFF" and image.info.get("compression") in _LOSSLESS_TIFF:
         settings["compression"] = image.info["compression"]
     if image.format == "WEBP":
-        settings["lossless"] = _has_lossless_chunk(file)
+        settings["lossless"] = has_lossless_chunk(file)
     if image.mode == "I;16" and "transparency" in image.info:
         settings["transparency"] = image.info["transparency"]
     return settings
 
 
-def _has_lossless_chunk(file: BinaryIO) -> bool:
-    """Whether a WebP file stores its picture in a VP8L chunk."""
+def has_lossless_chunk(file: BinaryIO) -> bool:
+    """Whether a WebP file stores its picture, the first of an animation, in a VP8L chunk."""
     position = 12
     while True:
         file.seek(position)
         chunk = file.read(8)
-        if len(chunk) < 8 or chunk[:4] in (b"VP8 ", b"VP8L", b"ANMF"):
+        if len(chunk) < 8 or chunk[:4] in (b"VP8 ", b"VP8L"):
             return chunk[:4] == b"VP8L"
+        if chunk[:4] == b"ANMF":  # a frame of an animation, which holds chunks of its own
+            position += 24
+            continue
         position += 8 + (size := int.from_bytes(chunk[4:], "little")) + size % 2
 
 

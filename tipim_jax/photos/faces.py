@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ports import detection, packages, yunet
+from ports import detection, packages
+from ports.networks import yunet
 from tipim_jax.core import geometry
 from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE, fit_similarity, invert
 from tipim_jax.photos import crops, programs
@@ -105,7 +106,7 @@ def find(detector: Any, pixels: np.ndarray) -> list[Face]:
     """Every face, the largest first.
 
     Args:
-      detector: parameters of `ports.yunet`.
+      detector: parameters of `ports.networks.yunet`.
       pixels: [H,W,3] uint8 RGB, upright.
     """
     found = detection.find_faces(detector, pixels, detect=_detect)
@@ -149,8 +150,13 @@ def align(
     pixels: np.ndarray, landmarks: np.ndarray, box: tuple[float, float, float, float]
 ) -> Face:
     """The face at known landmarks."""
-    matrix = invert(fit_similarity(landmarks, CANVAS_LANDMARKS))
+    matrix = canvas_to_photo(landmarks)
     return Face(box, landmarks, matrix, crop(pixels, matrix, (CANVAS_SIZE, CANVAS_SIZE)))
+
+
+def canvas_to_photo(landmarks: np.ndarray) -> np.ndarray:
+    """[2,3] from canvas to photo coordinates, of a face with these landmarks [5,2]."""
+    return invert(fit_similarity(landmarks, CANVAS_LANDMARKS))
 
 
 def same_place(faces: list[Face], landmarks: np.ndarray) -> Face | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -13,6 +14,7 @@ import numpy as np
 
 from tipim_jax.photos.decode import MAX_PIXELS, decode
 from tipim_jax.photos.encode import QUALITY, encode
+from tipim_jax.photos.formats import is_film
 from tipim_jax.photos.photo import Photo, PhotoError
 
 try:
@@ -40,6 +42,10 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Ph
             raise PhotoError(f"{path} is a folder, not a photo")
         if not stat.S_ISREG(kind):  # a pipe would be waited for without end
             raise PhotoError(f"{path} is a pipe or a device, not a photo")
+        if is_film(path):
+            raise PhotoError(
+                f"{path} is a film; protect it with `tipim protect`, or save one picture"
+            )
         with path.open("rb") as file:
             return decode(file, str(path), max_pixels)._replace(path=path)
     except FileNotFoundError:
@@ -111,8 +117,7 @@ def replace_file(path: Path, data: bytes, temporary: Path | None = None) -> None
       OSError: the disk refuses; nothing is left then.
     """
     if temporary is None:
-        # The file's own name may be as long as names can be.
-        temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+        temporary = part_of(path)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.write_bytes(data)
@@ -120,6 +125,24 @@ def replace_file(path: Path, data: bytes, temporary: Path | None = None) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def digest(data: bytes | Path) -> str:
+    """The SHA-256 of a file, or of its bytes.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    with data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def part_of(path: Path) -> Path:
+    """What a file is called until it is complete: a hidden one beside it, which `remove_leftovers` knows."""
+    # The file's own name may be as long as names can be.
+    return path.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
 
 
 def move_into_place(complete: Path, path: Path) -> None:

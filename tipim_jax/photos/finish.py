@@ -128,24 +128,52 @@ def measure(
     faces = [pending.faces[i] for i in numbers]
     unmasked = faces if np.array_equal(saved, protected) else _encoded(pending, encoding, find)
     found = find(saved)
-    matches = _matches(judges, faces, unmasked, _aligned(saved, faces, found))
+    compared = compare(before, saved, faces, unmasked, found, judges, pictures=pictures)
 
     results, notes = list(left_alone(pending)), []
-    for i, face, match in zip(numbers, faces, matches, strict=True):
-        region = _region(before.shape, face.box)
-        a, b = before[region], saved[region]
-        results[i] = FaceResult(
-            box=face.box,
-            matches=match,
-            psnr=metrics.psnr(a, b),
-            ssim=metrics.ssim(a, b),
-            change=_change(a, b),
-            target=pending.targets.get(i, ""),
-            pictures=face_pictures(before, saved, face.box) if pictures else None,
-        )
+    for i, face, result in zip(numbers, faces, compared, strict=True):
+        results[i] = result._replace(target=pending.targets.get(i, ""))
         if same_place(found, face.landmarks) is None:
             notes.append(f"face {i + 1} is no longer detected; judged where it was before")
     return tuple(results), tuple(notes)
+
+
+def compare(
+    before: np.ndarray,
+    saved: np.ndarray,
+    faces: Sequence[Face],
+    unmasked: Sequence[Face],
+    found: list[Face],
+    judges: Sequence[Verifier],
+    *,
+    pictures: bool = False,
+) -> list[FaceResult]:
+    """Measures faces of a picture in what was saved of it.
+
+    Args:
+      before, saved: [H,W,3] uint8, the picture and what the file shows.
+      faces: of `before`.
+      unmasked: the same people without a mask, as judges see them.
+      found: the faces of `saved`; one that is not found again is judged where it was.
+      judges: recognisers.
+      pictures: put pictures of the faces in the results.
+    """
+    matches = _matches(judges, faces, unmasked, _aligned(saved, faces, found))
+    results = []
+    for face, match in zip(faces, matches, strict=True):
+        region = _region(before.shape, face.box)
+        a, b = before[region], saved[region]
+        results.append(
+            FaceResult(
+                box=face.box,
+                matches=match,
+                psnr=metrics.psnr(a, b),
+                ssim=metrics.ssim(a, b),
+                change=_change(a, b),
+                pictures=face_pictures(before, saved, face.box) if pictures else None,
+            )
+        )
+    return results
 
 
 def _encoded(pending: PendingPhoto, encoding: Encoding, find: Find) -> Sequence[Face]:

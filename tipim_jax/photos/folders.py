@@ -1,16 +1,17 @@
-"""Which photos are protected, and where each goes: the inputs' tree mirrored under the output folder."""
+"""Which photos and clips are protected, and where each goes: the inputs' tree mirrored under the output."""
 
 import errno
 import os
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from tipim_jax.photos.formats import is_photo, known, other_suffix
+from tipim_jax.photos.decode import is_animation
+from tipim_jax.photos.formats import is_film, is_photo, known, other_suffix
 from tipim_jax.photos.photo import PhotoError
 
 
@@ -21,11 +22,13 @@ class Job(NamedTuple):
       source: the input file.
       output: relative to the output folder.
       note: why the output has another name than the input; empty if it has not, but for a format's suffix.
+      moves: whether it is a clip, a film or an animation, which keeps its format.
     """
 
     source: Path
     output: Path
     note: str = ""
+    moves: bool = False
 
 
 class Found(NamedTuple):
@@ -81,8 +84,9 @@ def discover(
             except OSError as error:
                 problems.append((path, f"{error.filename} cannot be read ({error.strerror})"))
                 continue
-            others |= {file.resolve(): file for file in files if not is_photo(file)}
-            files = [file for file in files if is_photo(file)]
+            kept = [file for file in files if is_photo(file) or is_film(file)]
+            others |= {file.resolve(): file for file in files if file not in kept}
+            files = kept
             if not files:
                 problems.append((path, f"{path} holds no photo ({known()})"))
             for file in files:
@@ -161,7 +165,9 @@ def files_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]:
                 yield here / name
 
 
-def output_names(names: Iterable[str], format: str | None = None) -> list[str]:
+def output_names(
+    names: Iterable[str], format: str | None = None, moving: Collection[str] = ()
+) -> list[str]:
     """Where photos go, relative to the output folder: no two to one place.
 
     A photo keeps its name. Where its suffix stands for another format than the one it is saved in, that is
@@ -172,6 +178,7 @@ def output_names(names: Iterable[str], format: str | None = None) -> list[str]:
     Args:
       names: relative paths with forward slashes, of folders or of photos.
       format: that the photos are saved in, a name `formats.format_named` knows; each its own by default.
+      moving: those of clips, which keep their format.
 
     Returns:
       The names of the outputs, in order.
@@ -180,7 +187,7 @@ def output_names(names: Iterable[str], format: str | None = None) -> list[str]:
       PhotoError: as `formats.format_named`.
     """
     names = list(names)
-    wanted = [_with_suffix(name, format) for name in names]
+    wanted = [name if name in moving else _with_suffix(name, format) for name in names]
     kept = [name == want for name, want in zip(names, wanted, strict=True)]
     askers = Counter(map(_folded, wanted))
     outputs: dict[int, str] = {}
@@ -219,10 +226,13 @@ def _numbered(name: str) -> Iterator[str]:
 
 def _jobs(files: list[tuple[Path, Path]], format: str | None) -> list[Job]:
     """The jobs of files and the names that they would have below the output folder."""
-    outputs = output_names([name.as_posix() for _, name in files], format)
+    moves = [is_film(file) or is_animation(file) for file, _ in files]
+    names = [name.as_posix() for _, name in files]
+    moving = {name for name, move in zip(names, moves, strict=True) if move}
+    outputs = output_names(names, format, moving)
     jobs = []
-    for (file, name), output in zip(files, outputs, strict=True):
+    for (file, name), output, move in zip(files, outputs, moves, strict=True):
         numbered = PurePosixPath(output).stem not in (name.stem, name.name)
         note = f"saved as {output}, since another photo has its name" if numbered else ""
-        jobs.append(Job(file, Path(output), note))
+        jobs.append(Job(file, Path(output), note, move))
     return jobs

@@ -46,6 +46,8 @@ _BY_NAME = {suffix[1:]: name for suffix, name in _BY_SUFFIX.items()} | {
     n.lower(): n for n in FORMATS
 }
 
+FILMS = (".mp4", ".m4v", ".mov", ".webm", ".mkv")  # suffixes
+
 _SIGNATURES = {
     b"\xff\xd8": "JPEG",
     b"\x89PNG": "PNG",
@@ -79,6 +81,11 @@ def format_named(name: str) -> str:
     names = ", ".join(sorted(f.suffixes[0][1:] for f in FORMATS.values() if f.modes))
     problem = "is only read" if key else "is unknown"
     raise PhotoError(f"format {name!r} {problem}; choose one of {names}")
+
+
+def is_film(name: str | PurePath) -> bool:
+    """Whether the suffix of a file's name is one of a film."""
+    return PurePath(name).suffix.lower() in FILMS
 
 
 def is_photo(name: str | PurePath) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tipim_jax.errors import UserError
-from tipim_jax.photos.files import unwritten
+from tipim_jax.photos.files import digest, unwritten
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.records import photo_from_json, photo_json
 from tipim_jax.photos.results import PhotoResult
@@ -45,7 +45,7 @@ def stamp(path: Path) -> Stamp:
       OSError: it cannot be read.
     """
     about = path.stat()
-    return Stamp(os.path.abspath(path), about.st_size, about.st_mtime_ns, _digest(path))
+    return Stamp(os.path.abspath(path), about.st_size, about.st_mtime_ns, digest(path))
 
 
 class Earlier(NamedTuple):
@@ -125,13 +125,14 @@ class Journal:
             )
         return Earlier(done, left, frozenset(replaced), frozenset(other_versions))
 
-    def add(self, job: Job, read: Stamp, data: bytes | None, result: PhotoResult) -> None:
+    def add(self, job: Job, read: Stamp, data: bytes | Path | None, result: PhotoResult) -> None:
         """Writes the line of a photo to the disk, before its file gets its name.
 
         Args:
           job: of the photo.
           read: its stamp.
-          data: of its file; None if there is none, for want of a face.
+          data: of its file, or where that lies until it gets its name; None if there is none, for want of
+            a face.
           result: the proof.
 
         Raises:
@@ -147,7 +148,7 @@ class Journal:
             "job": name,
             "settings": self._id,
             "read": read._asdict(),
-            "saved": None if data is None else hashlib.sha256(data).hexdigest(),
+            "saved": None if data is None else digest(data),
             "result": photo_json(result, self.surrogates),
         }
         self._append([*lines, line])
@@ -198,7 +199,7 @@ class Journal:
         lines = self._lines.get(job.output.as_posix(), [])
         here = os.path.abspath(job.source)
         path = self.out / job.output
-        there = _digest(path) if lines and path.is_file() else None
+        there = digest(path) if lines and path.is_file() else None
         if there is None and path.exists():
             return None
         for line in reversed(lines):
@@ -216,7 +217,7 @@ class Journal:
                 return False
             if (read.path, read.changed) == (os.path.abspath(source), about.st_mtime_ns):
                 return True
-            return read.sha256 == _digest(source)
+            return read.sha256 == digest(source)
         except OSError:
             return False
 
@@ -230,11 +231,6 @@ def _result(line: dict[str, Any], job: Job, out: Path) -> PhotoResult:
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     return [key for key in {**there, **here} if there.get(key) != here.get(key)]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _id(values: dict[str, Any]) -> str:

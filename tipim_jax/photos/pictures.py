@@ -5,7 +5,6 @@ for photos. Their names begin with the digest of the protected photo: what lies 
 """
 
 import contextlib
-import hashlib
 import io
 import math
 import re
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tipim_jax.photos.files import read_photo, write_atomically
+from tipim_jax.photos.files import digest, read_photo, write_atomically
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.results import FaceResult, PhotoResult, Pictures, RunResult
 
@@ -64,12 +63,12 @@ def face_pictures(
     return Pictures(small(a), small(b), small(mask))
 
 
-def keep(out: Path, data: bytes, faces: Sequence[FaceResult]) -> None:
+def keep(out: Path, data: bytes | Path, faces: Sequence[FaceResult]) -> None:
     """Writes the pictures that the faces of a photo carry.
 
     Args:
       out: the output folder.
-      data: the file of the protected photo.
+      data: the file of the protected photo, or where it lies.
       faces: in the order found.
 
     Raises:
@@ -96,14 +95,13 @@ def shown(out: Path, photo: PhotoResult, *, quick: bool = False) -> dict[int, Sh
     if photo.output is None:
         return {}
     try:
-        data = photo.output.read_bytes()
+        stem = _stem(photo.output)
     except OSError:
         return {}
-    stem = _stem(data)
     numbers = [number for number, face in enumerate(photo.faces, 1) if not face.skipped]
     there = {number: _there(out, stem, number) for number in numbers}
     if not quick and None in there.values():
-        keep(out, data, pictured(photo).faces)
+        keep(out, photo.output, pictured(photo).faces)
         there = {number: _there(out, stem, number) for number in numbers}
     return {number: found for number, found in there.items() if found is not None}
 
@@ -159,8 +157,8 @@ def side_by_side(pictures: Pictures) -> np.ndarray:
     return np.concatenate([pictures.before, gap, pictures.after, gap, pictures.mask], axis=1)
 
 
-def _stem(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:20]
+def _stem(data: bytes | Path) -> str:
+    return digest(data)[:20]
 
 
 def _paths(stem: str, number: int) -> list[Path]:

@@ -72,7 +72,7 @@ def load_models(
       own: whether they are the user's.
       judges: names of the recognisers that judge; all that are here by default, which are loaded while the
         first masks are made.
-      detector: parameters of `ports.yunet`, where they are loaded already.
+      detector: parameters of `ports.networks.yunet`, where they are loaded already.
 
     Raises:
       UserError: as `engine.build` and `verify.verifiers`.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tipim_jax.photos.results import FaceResult, Match, PhotoResult
+from tipim_jax.photos.results import FaceResult, Match, OverTime, PhotoResult
 
 
 def photo_json(photo: PhotoResult, surrogates: Sequence[str]) -> dict[str, Any]:
@@ -51,6 +51,7 @@ def _face_json(face: FaceResult, surrogates: Sequence[str]) -> dict[str, Any]:
         "psnr": face.psnr,
         "ssim": face.ssim,
         "change": face.change,
+        "over_time": face.over_time and face.over_time._asdict(),
         "recognisers": {
             name: {
                 **match._asdict(),
@@ -64,6 +65,7 @@ def _face_json(face: FaceResult, surrogates: Sequence[str]) -> dict[str, Any]:
 
 def _face_from_json(values: dict[str, Any]) -> FaceResult:
     left, top, width, height = map(float, values["box"])
+    over_time = values.get("over_time")  # journals of before clips have none
     return FaceResult(
         box=(left, top, width, height),
         matches={
@@ -75,6 +77,7 @@ def _face_from_json(values: dict[str, Any]) -> FaceResult:
         change=int(values["change"]),
         target=values["target"],
         skipped=values["skipped"],
+        over_time=OverTime(**over_time) if over_time else None,
     )
 
 

@@ -67,6 +67,8 @@ def report_json(run: RunResult) -> dict[str, Any]:
       photos: [{source, output or null, error, faceless, change in levels, notes: [text],
                 faces: [{box: [left, top, width, height], target, skipped, protected,
                          psnr in dB or null for no change, ssim, change in levels,
+                         over_time of a clip, else null: {first, last in seconds, judged, hidden frames,
+                         recognisers: {name: hidden frames}},
                          recognisers: {name: {before, after, threshold, protected, surrogate}}}]}]
 
     A number that is not finite is null.

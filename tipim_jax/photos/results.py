@@ -39,8 +39,25 @@ class Pictures(NamedTuple):
     mask: np.ndarray
 
 
+class OverTime(NamedTuple):
+    """How a face of a clip fares in the frames that were looked at.
+
+    Attributes:
+      first, last: seconds, when it is seen.
+      judged: frames of the saved file that were looked at.
+      hidden: in so many of them no recogniser knows it.
+      recognisers: in so many of them each does not.
+    """
+
+    first: float
+    last: float
+    judged: int
+    hidden: int
+    recognisers: dict[str, int]
+
+
 class FaceResult(NamedTuple):
-    """One face of one photo.
+    """One face of one photo, or of a clip, of which it has the frame where it is hidden worst.
 
     Attributes:
       box: left, top, width, height in pixels of the upright photo.
@@ -51,6 +68,8 @@ class FaceResult(NamedTuple):
       target: what the face was moved towards.
       skipped: why the face was left alone; empty if it was not.
       pictures: for `report.html`.
+      over_time: of a clip; then every match is that of the frame where the recogniser comes closest, PSNR and
+        SSIM are means over the frames, and box and pictures are of the frame that is recognised most.
     """
 
     box: tuple[float, float, float, float]
@@ -61,6 +80,7 @@ class FaceResult(NamedTuple):
     target: str = ""
     skipped: str = ""
     pictures: Pictures | None = None
+    over_time: OverTime | None = None
 
     @property
     def protected(self) -> bool:

@@ -267,7 +267,7 @@ def choose(
 
     Args:
       given: a folder of photos, a file of `save`, or targets.
-      detector: parameters of `ports.yunet`, for a folder.
+      detector: parameters of `ports.networks.yunet`, for a folder.
       surrogates: the recognisers that photos are embedded with.
 
     Raises:

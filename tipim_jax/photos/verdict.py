@@ -12,9 +12,16 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 def hidden_from(face: FaceResult) -> str:
-    """From how many recognisers a face is hidden, and which still match it."""
+    """From how many recognisers a face is hidden, and which still match it; of a clip, in how many frames."""
     still = [name for name, match in face.matches.items() if not match.protected]
-    return hidden(len(face.matches), still)
+    said = hidden(len(face.matches), still)
+    if face.over_time is None or not face.matches:
+        return said
+    seen = face.over_time
+    said = f"{seen.first:.1f}–{seen.last:.1f} s: {said}"
+    if not still:
+        return f"{said} in all {seen.judged} frames looked at"
+    return f"{said} in some frames; hidden from all in {seen.hidden} of {seen.judged} looked at"
 
 
 def level(face: FaceResult) -> str:

@@ -9,7 +9,7 @@ from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, PER_CHANNEL, Layout, Rule, flattened_linear
 from ports.layers import BatchNorm, Conv, DepthwiseConv, Linear, Normed, PReLU
-from ports.mobilenet import BLOCKS_V1
+from ports.networks.mobilenet import BLOCKS_V1
 
 CONV_EPSILON, HEAD_EPSILON = 1e-3, 2e-5
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from ports.convert import Layout, Rule
 from ports.layers import Affine, Conv, DepthwiseConv, Normed
-from ports.mobilenet import BLOCKS_V1
+from ports.networks.mobilenet import BLOCKS_V1
 
 SAME_STRIDED = ((0, 1), (0, 1))  # 3×3 with stride 2 on an even size
 

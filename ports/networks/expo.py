@@ -10,7 +10,7 @@ from flax import nnx
 
 from ports.convert import Layout, Rule
 from ports.layers import Conv, DepthwiseConv, PReLU, without_batch_norm
-from ports.mobilefacenet import STAGES, Bottleneck
+from ports.networks.mobilefacenet import STAGES, Bottleneck
 
 SAME_STRIDED = ((0, 1), (0, 1))  # 3×3 with stride 2 on an even size
 

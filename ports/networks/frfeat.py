@@ -8,7 +8,7 @@ from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, PER_CHANNEL, Rule
 from ports.layers import without_batch_norm
-from ports.mobilefacenet import STAGES, MobileFaceNet
+from ports.networks.mobilefacenet import STAGES, MobileFaceNet
 
 FIRST_KERNEL, FIRST_SLOPE = 519, 668
 

@@ -9,8 +9,8 @@ import jax
 from flax import nnx
 
 from ports.convert import CONV, Rule, batch_norm, flattened_linear
-from ports.ir import BLOCKS, Unit
 from ports.layers import BatchNorm, Conv, Linear, Normed, PReLU
+from ports.networks.ir import BLOCKS, Unit
 
 
 class Config(NamedTuple):

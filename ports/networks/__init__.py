@@ -1,0 +1,1 @@
+"""The networks, one module each: modules of Flax and the table that fills them."""
