@@ -16,8 +16,8 @@ others. --again photos of each person are protected as well, to see whether they
 built-in photos by default) are looked at in the same way, without a gallery. `sheet.html` shows both at 100 %.
 --after=all, or some of the names in `experiments/protection/degradations.py`, judges the files after being
 saved anew, made smaller, cropped, denoised and so on; --folds=5 by judges that have learnt from protected
-photos of others. Where photos of the gallery are protected as well, it is also searched with those in it. --quick: two
-probes and a preset of two steps.
+photos of others. Where photos of the gallery are protected as well, it is also searched with those in it.
+--quick: two probes and a preset of two steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
