@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ports import yunet
+from ports.networks import yunet
 from tests.video import clips
 from tipim_jax.core.geometry import CANVAS_LANDMARKS, CANVAS_SIZE
-from tipim_jax.photos import faces, presets, programs, targets
+from tipim_jax.photos import presets, programs, targets
 from tipim_jax.photos.crops import crop
 from tipim_jax.photos.faces import canvas_to_photo
 from tipim_jax.photos.finish import Encoding
@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
         SURROGATES,
         targets.choose(None, detector, SURROGATES),
         settings,
-        find=partial(faces.find, detector),
+        detector=detector,
         photos=1,
     )
     frames = list(clips.moving(FRAMES, SIZE, clips.SUNAK, cycle=180))

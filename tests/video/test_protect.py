@@ -1,6 +1,7 @@
 """`tipim protect` with clips: masks that are carried, proof on the written file, resume, and plain errors."""
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -118,6 +119,17 @@ def test_what_cannot_be_done_is_told_and_the_others_go_on(tipim, moving, tmp_pat
     assert not list(out.rglob("*.part"))
     with pytest.raises(PhotoError, match=r"one.gif is an animation; protect the file with"):
         read_photo(moving / "one.gif")
+
+
+def test_what_is_no_file_is_told_of_the_source(tipim, tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "gone.gif").symlink_to(tmp_path / "nowhere")
+    code, _, err = tipim("protect", tmp_path / "pipe.mp4", "--out", tmp_path / "out")
+    assert code == 2
+    assert "pipe.mp4 is a pipe or a device, not a photo" in err
+    code, _, err = tipim("protect", tmp_path / "gone.gif", "--out", tmp_path / "out")
+    assert code == 2
+    assert "gone.gif does not exist" in err
 
 
 def test_films_without_the_extra(tipim, tmp_path, monkeypatch):

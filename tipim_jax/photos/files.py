@@ -36,18 +36,29 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Ph
       PhotoError: as `decode`; or the file is missing, no file, or cannot be read.
     """
     path = Path(path)
-    try:
-        kind = path.stat().st_mode
-        if stat.S_ISDIR(kind):
-            raise PhotoError(f"{path} is a folder, not a photo")
-        if not stat.S_ISREG(kind):  # a pipe would be waited for without end
-            raise PhotoError(f"{path} is a pipe or a device, not a photo")
+    with readable(path):
         if is_film(path):
             raise PhotoError(
                 f"{path} is a film; protect it with `tipim protect`, or save one picture"
             )
         with path.open("rb") as file:
             return decode(file, str(path), max_pixels)._replace(path=path)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Says in our words that a file is missing, none, or cannot be read.
+
+    Raises:
+      PhotoError: that.
+    """
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise PhotoError(f"{path} is a folder, not a photo")
+        if not stat.S_ISREG(kind):  # a pipe would be waited for without end
+            raise PhotoError(f"{path} is a pipe or a device, not a photo")
+        yield
     except FileNotFoundError:
         raise PhotoError(f"{path} does not exist") from None
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tipim_jax.photos.faces import Face
-from tipim_jax.photos.files import DiskFull, move_into_place, part_of, unwritten
+from tipim_jax.photos.files import DiskFull, move_into_place, part_of, readable, unwritten
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.formats import is_film
@@ -79,16 +79,16 @@ def protect_clips(
                 raise PhotoError(
                     f"{path} exists already; choose another output folder or overwrite it"
                 )
+            clip, seen = read(job, job.source), stamp(job.source)
             with _part(path) as part:
-                read = stamp(job.source)
                 result, taken = _protected(
-                    models, job, part, encoding, largest_only, pictures, tell
+                    models, job, clip, part, encoding, largest_only, pictures, tell
                 )
                 seconds += taken
                 saved = result.output is not None
                 result = result._replace(output=path if saved else None)
                 if journal is not None:
-                    journal.add(job, read, part if saved else None, result)
+                    journal.add(job, seen, part if saved else None, result)
                 if saved:
                     keep(out, part, result.faces)
                     move_into_place(part, path)
@@ -135,8 +135,10 @@ def read(job: Job, path: Path) -> Clip:
     Raises:
       PhotoError: it cannot be read.
     """
-    if not is_film(job.source):
-        return animations.read(path)
+    with readable(path):
+        path.open("rb").close()
+        if not is_film(job.source):
+            return animations.read(path)
     try:
         from tipim_jax.video import films
     except ModuleNotFoundError as error:
@@ -149,6 +151,7 @@ def read(job: Job, path: Path) -> Clip:
 def _protected(
     models: Models,
     job: Job,
+    clip: Clip,
     part: Path,
     encoding: Encoding,
     largest_only: bool,
@@ -156,7 +159,6 @@ def _protected(
     tell: Told,
 ) -> tuple[PhotoResult, float]:
     """The result of a clip that was written to `part`, if its output is set, and the seconds its masks took."""
-    clip = read(job, job.source)
     tracks = _tracks(clip, models.find, models.judges, models.engine.surrogates, tell)
     chosen = 1 if largest_only else len(tracks)
     made = masks.make(models, clip, [one for one in tracks[:chosen] if not one.small], tell)
