@@ -11,7 +11,7 @@ WEB = ["starlette>=0.48", "uvicorn>=0.35"]
 JUDGES = ["onnxruntime>=1.20", "ai-edge-litert>=2"]
 VISIBILITY = ["scikit-image>=0.25", "ssimulacra2>=0.3"]
 VIDEO = ["av>=14"]
-COMPLETION = ["shtab>=1.7"]
+COMPLETION = ["shtab>=1.13"]  # fish
 BULK = ["grain>=0.2.15", "array_record>=0.8", "pyarrow>=18", "fsspec>=2024.10"]
 
 setup(

@@ -17,7 +17,7 @@ CALIBRATION = Path(str(zoo.__file__)).with_name("calibration.json")
 INTRODUCTION = """# Model cards
 
 One card for each network that `tipim` knows. A file is read only if its SHA-256 is the one given here.
-What the weights were trained on is not recorded in this project; ask the package that carries them.
+What the weights were trained on is what their publishers say, and said where they do not.
 `tipim models` shows which are here, `tipim models add FILE` registers another
 ([published checkpoints](checkpoints.md)).
 
@@ -38,7 +38,13 @@ def page() -> str:
     cards = (
         "\n".join(_card(card, calibration.get(name))) for name, card in sorted(zoo.CARDS.items())
     )
-    detector = "\n".join(["## The face detector: YuNet", "", *_table(_packaged(YUNET))])
+    detector = "\n".join(
+        [
+            "## The face detector: YuNet",
+            "",
+            *_table([("trained on", zoo.TRAINING["yunet"]), *_packaged(YUNET)]),
+        ]
+    )
     return "\n\n".join([INTRODUCTION, *cards, detector]) + "\n"
 
 
@@ -51,6 +57,7 @@ def _card(card: ModelCard, measured: dict[str, Any] | None) -> Iterator[str]:
         ("normalisation", f"(level − {_numbers(card.mean)}) × {card.scale:.6g}"),
         ("landmarks (x, y)", ", ".join(f"({x:.1f}, {y:.1f})" for x, y in card.landmarks)),
         ("embedding", f"{card.features} numbers, unit length"),
+        ("trained on", zoo.TRAINING.get(card.name, "not stated by the publisher")),
     ]
     if isinstance(card.origin, NpmFiles):
         npm = card.origin

@@ -122,6 +122,15 @@ CARDS: dict[str, ModelCard] = {
         ),
     )
 }
+# What weights were trained on, as their publishers say; the other packages do not say it.
+TRAINING = {
+    "sface": "not stated for this file; its authors trained on CASIA-WebFace, VGGFace2 and MS-Celeb-1M "
+    "(github.com/zhongyy/SFace)",
+    "dlib": "about 3 million faces: half from FaceScrub and VGG Face, the rest gathered from the internet, "
+    "cleaned by its author (blog.dlib.net, 12 February 2017)",
+    "faceres": "not stated; the package names github.com/HSE-asavchenko/HSE_FaceRec_tf as its source",
+    "yunet": "WIDER Face, by the training program of its authors (github.com/ShiqiYu/libfacedetection.train)",
+}
 SURROGATES = tuple(name for name, c in CARDS.items() if c.surrogate)
 
 
