@@ -190,6 +190,7 @@ def test_json_is_json_and_stable(run):
         "psnr": 33.61,
         "ssim": 0.931,
         "change": 41,
+        "over_time": None,
         "recognisers": {
             "sface": {
                 "before": 0.999, "after": 0.12, "threshold": 0.36, "protected": True,
