@@ -9,6 +9,8 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import jax  # after the variable that it reads
+
 
 @pytest.fixture(scope="session")
 def research_data() -> Path:
@@ -26,3 +28,11 @@ def cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"tipim-tests-{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+@pytest.fixture
+def quick_compile():
+    """Halves the time of compilation, for tests that compile more than they compute."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

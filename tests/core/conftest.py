@@ -107,14 +107,6 @@ def x64():
         yield
 
 
-@pytest.fixture
-def quick_compile():
-    """Halves the time of compilation, for tests that compile more than they compute."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(params=METHODS)
 def method_name(request) -> str:
     return request.param

@@ -14,6 +14,7 @@ def golden():
         return dict(arrays)
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("name", COMPUTED)
 def test_golden_embeddings_and_gradients(name, golden):
     embeddings, gradient = run(CASES[name])

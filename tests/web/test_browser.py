@@ -33,7 +33,7 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update"),
 )
 QUICK = ("--steps=2", "--surrogates=sface")
-WAIT = 60_000  # milliseconds; everything takes a few seconds on a machine of its own
+WAIT = 300_000  # milliseconds; everything takes a few seconds on a machine of its own
 
 
 class Running(NamedTuple):
