@@ -353,11 +353,11 @@ def test_a_fault_in_one_photo_names_it_and_the_others_go_on(tipim, photos, tmp_p
 
 
 def test_what_is_no_photo_is_named(tipim, photos, tmp_path):
-    for name in ("film.mov", "0/raw.cr2", "notes.txt", ".hidden"):
+    for name in ("film.avi", "0/raw.cr2", "notes.txt", ".hidden"):
         (photos / name).write_bytes(b"x")
     code, text, _ = tipim("protect", photos, "--out", tmp_path / "out")
     assert code == 0
-    for name in ("film.mov", "0/raw.cr2", "notes.txt"):
+    for name in ("film.avi", "0/raw.cr2", "notes.txt"):
         assert f"{photos / name}: NOT protected: no photo (JPEG, " in text
         assert str(photos / name) in told(tmp_path / "out")["others"]
     assert ".hidden" not in text
