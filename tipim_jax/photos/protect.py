@@ -95,8 +95,10 @@ def load_models(
             told=told,
         )
         looking.result()
-    finally:
-        pool.shutdown(wait=False)
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown(wait=False)
     if problem := warning(goals):
         warnings.warn(Notice(problem), stacklevel=2)
     return Models(find, made, asked, goals if own else None)
@@ -263,6 +265,7 @@ def protect_stream(
             queue.extend(faces)
         yield from finished(flush=False)
     yield from finished(flush=True)
+    len(models.judges)  # nothing is loaded any more once a stream is over, faces or not
 
 
 def _finished(
