@@ -9,9 +9,10 @@ take most of a manifest, row 6 (two data sets, one with groups) and obfuscation,
 import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -26,6 +27,13 @@ from tipim_jax.core.types import Recogniser, l2_normalise
 CONFIGS = Path(identification.__file__).parent / "configs"
 
 
+class Known(NamedTuple):
+    """What is asked of the card of a network."""
+
+    name: str
+    features: int = 6
+
+
 def network(name: str) -> Recogniser:
     """Random projections of the blocks of a crop."""
     size = (160, 160) if name == "facenet" else (112, 112)
@@ -35,7 +43,7 @@ def network(name: str) -> Recogniser:
         blocks = crop.reshape(8, size[0] // 8, 8, size[1] // 8, 3).mean((1, 3)) / 128 - 1
         return l2_normalise(params @ blocks.reshape(-1))
 
-    return Recogniser(name, embed, weights, size, np.array(arcface_template(size)))
+    return Recogniser(name, embed, jnp.asarray(weights), size, np.array(arcface_template(size)))
 
 
 def manifests(folder: Path, photos: Path | None) -> Path:
@@ -58,7 +66,7 @@ def main(folder: Path, photos: Path | None = None) -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     networks = {name: network(name) for name in ("irse50", "ir152", "facenet", "mobileface")}
     zoo.load = lambda name, *dtype: networks[name]
-    zoo.find = lambda name: SimpleNamespace(features=6)
+    zoo.find = Known
     runs.digest = lambda name: name
     zoo.thresholds = lambda name: {"far_1e-3": 0.5}
     runs.Setting = partial(runs.Setting, steps=2)

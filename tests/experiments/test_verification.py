@@ -73,6 +73,7 @@ def test_the_flags_of_every_published_row_run(tmp_path):
         assert any((tmp_path / "cache" / f"{shown.kind}-{version()}").iterdir())
 
 
+@pytest.mark.slow
 def test_groups_and_obfuscation_on_photos_of_people(tmp_path, research_data):
     photos = research_data / "lfw" / "photos"
     if not photos.is_dir():
