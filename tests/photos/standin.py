@@ -8,6 +8,7 @@ import itertools
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -101,6 +102,8 @@ def _main(arguments: list[str], batches: float) -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     install()
+    # Shells start what runs in the background deaf to it, and the tests with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     made = itertools.count()
 
     def make_some(*given):

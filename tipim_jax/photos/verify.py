@@ -92,7 +92,7 @@ def from_recogniser(
     """Makes a verifier of a recogniser; those of one network and framing share what is compiled.
 
     Args:
-      recogniser: the network.
+      recogniser: the network; its parameters lie on a device if its program is to be kept.
       threshold: of the verifier.
       kept: tells this network from all others, by its `repr`, to keep its program between runs; None to
         compile it anew.
