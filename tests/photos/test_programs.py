@@ -15,8 +15,10 @@ from jax.sharding import SingleDeviceSharding
 from ports import detection
 from ports.networks import yunet
 from tests.photos import album as albums
+from tipim_jax.core.geometry import ARCFACE_112
+from tipim_jax.core.types import Recogniser
 from tipim_jax.errors import UserError
-from tipim_jax.photos import faces, programs
+from tipim_jax.photos import faces, programs, verify
 
 
 @pytest.fixture
@@ -241,3 +243,27 @@ def test_the_detector_is_kept_and_finds_the_same(folder):
     faces._program.cache_clear()
     assert len(kept) == len(plain.scores) == 1
     np.testing.assert_array_equal(kept[0].landmarks, plain.landmarks[0])
+
+
+def test_a_judge_is_traced_once_for_all_processes(folder):
+    params = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+    canvases = np.random.default_rng(1).uniform(0, 255, (2, 160, 160, 3))
+    traced = []
+
+    def embedded(kept):
+        def embed(params, crop):
+            traced.append(kept)
+            return params @ crop.mean((0, 1))
+
+        judge = verify.from_recogniser(
+            Recogniser("toy", embed, params, (112, 112), ARCFACE_112), kept=kept
+        )
+        return verify.embed_canvases(judge, canvases)
+
+    first = embedded("toy")
+    assert traced
+    traced.clear()
+    np.testing.assert_array_equal(embedded("toy"), first)
+    assert not traced
+    embedded("another toy")
+    assert set(traced) == {"another toy"}

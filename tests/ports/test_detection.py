@@ -149,6 +149,14 @@ def test_tiles_cover_a_photo_and_overlap(length):
     assert all(0 < step <= detection.FINE - detection.OVERLAP for step in np.diff(starts))
 
 
+@pytest.mark.parametrize("length", [801, 1087, 1088, 1450, 1451, 1599, 1600, 2133])
+def test_the_finest_look_loses_no_face_and_pads_little(length):
+    side = detection._fine_side(length)
+    assert detection.TILED * length <= side <= length
+    assert side in detection.BUCKETS or length < 1600
+    assert side <= 1088 or length > 1450
+
+
 def test_photos_without_faces_show_none_in_tiles(params):
     for name in ("coffee", "rocket", "chelsea", "coins"):
         image = Image.fromarray(getattr(data, name)()).convert("RGB")

@@ -265,7 +265,7 @@ def protect_stream(
             queue.extend(faces)
         yield from finished(flush=False)
     yield from finished(flush=True)
-    len(models.judges)  # nothing is loaded any more once a stream is over, faces or not
+    tuple(models.judges)  # so that nothing is loaded any more once a stream is over, faces or not
 
 
 def _finished(
