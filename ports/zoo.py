@@ -207,10 +207,11 @@ def fingerprint(name: str) -> str:
 def load(name: str, dtype: Any = jnp.float32, *, path: str | Path | None = None) -> Recogniser:
     """Loads a recogniser with folded BatchNorms, computing in `dtype`; once, while its parameters are in use.
 
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from tipim_jax import load_recogniser
     >>> sface = load_recogniser("sface")
-    >>> sface.embed(sface.params, jnp.zeros((*sface.size, 3))).shape
+    >>> jax.jit(sface.embed)(sface.params, jnp.zeros((*sface.size, 3))).shape
     (128,)
 
     Args:

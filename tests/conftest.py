@@ -11,6 +11,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # after the variable that it reads
 
+from tipim_jax.photos import programs
+
 
 @pytest.fixture(scope="session")
 def research_data() -> Path:
@@ -28,6 +30,17 @@ def cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"tipim-tests-{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_compilations(cache) -> dict[str, str]:
+    """Keeps whatever takes long to compile; returns the environment of processes that are to find it."""
+    folder = cache / programs.FOLDER
+    programs.keep_in(folder)
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from PIL import Image
 
 import tipim_jax
 from tipim_jax import Protector
+from tipim_jax.photos import presets
 from tipim_jax.photos.demo import demo_photos
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,8 @@ def test_examples_in_docstrings(module):
 def test_examples_on_pages(page, tmp_path, monkeypatch, capsys):
     shutil.copy(demo_photos()[0], tmp_path / "portrait.jpg")
     monkeypatch.chdir(tmp_path)
+    for name, preset in presets.PRESETS.items():  # as they stand, in fewer steps
+        monkeypatch.setitem(presets.PRESETS, name, preset._replace(steps=2))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     assert blocks
     namespace: dict[str, object] = {"__name__": "example"}
@@ -160,8 +163,8 @@ def test_options_that_make_no_sense(options, words):
         Protector(**(QUICK | options))
 
 
-def test_pictures_of_every_kind_are_compared():
-    path = demo_photos()[0]
+def test_pictures_of_every_kind_are_compared(tmp_path):
+    path = Path(shutil.copy(demo_photos()[0], tmp_path))
     kinds = [path, Image.open(path), np.asarray(Image.open(path).convert("RGB"))]
     for picture in kinds:
         assert tipim_jax.verify(picture, path).same

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import pytest
 
 from tests.bulk import world
@@ -16,16 +15,8 @@ class Undisturbed(NamedTuple):
     output: dict[str, bytes]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilations():
-    before = jax.config.jax_compilation_cache_dir
-    world.keep_compilations()
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-
-
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory, compilations) -> Undisturbed:
+def undisturbed(tmp_path_factory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("bulk")
     world.write_photos(folder / "in", 60)
     meter = world.run(folder / "in", folder / "out", folder / "work")

@@ -224,7 +224,8 @@ def test_extra_that_is_missing_is_named(bulk, monkeypatch):
     )
 
 
-def test_quick(tmp_path):
+@pytest.mark.slow
+def test_quick(cache, tmp_path):
     """The demo photos by a real recogniser, in a process that joins a cluster of one."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -238,7 +239,7 @@ def test_quick(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "tipim_jax.cli", "bulk", "--quick", *arguments],
         cwd=ROOT,
-        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        env={**os.environ, "TIPIM_CACHE": str(cache), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         capture_output=True,
         text=True,
     )

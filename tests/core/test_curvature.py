@@ -10,15 +10,16 @@ from tipim_jax.analysis import curvature
 pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def smooth(world):
     """A loss and an embedding at a photo, their dense Hessian [240,240] and Jacobian [12,240]."""
-    x = jnp.asarray(world.images[0])
-    embed = lambda x: world.embed(world.params, x)  # noqa: E731
-    way = jnp.asarray(world.targets[0] - world.targets[1])
-    loss = lambda x: jnp.vdot(embed(x), way)  # noqa: E731
-    dense = np.asarray(jax.hessian(loss)(x)).reshape(240, 240)
-    rows = np.asarray(jax.jacrev(embed)(x)).reshape(12, 240)
+    with jax.enable_x64(True):
+        x = jnp.asarray(world.images[0])
+        embed = lambda x: world.embed(world.params, x)  # noqa: E731
+        way = jnp.asarray(world.targets[0] - world.targets[1])
+        loss = lambda x: jnp.vdot(embed(x), way)  # noqa: E731
+        dense = np.asarray(jax.jit(jax.hessian(loss))(x)).reshape(240, 240)
+        rows = np.asarray(jax.jit(jax.jacrev(embed))(x)).reshape(12, 240)
     return x, loss, embed, dense, rows
 
 

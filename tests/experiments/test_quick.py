@@ -36,7 +36,7 @@ NO_CACHE = ("bulk_measure", "make_protocol")
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
-    """Aligned faces and compiled programs, for all runs of a session."""
+    """Aligned faces, for all runs of a session."""
     return tmp_path_factory.mktemp("shared")
 
 
@@ -50,7 +50,7 @@ def launched(name: str) -> list[str]:
     return [f"experiments.{name}"]
 
 
-def started(name: str, folder: Path, shared: Path) -> subprocess.Popen:
+def started(name: str, folder: Path, shared: Path, kept: dict[str, str]) -> subprocess.Popen:
     """The launch with --quick, its results in `folder / "work"`."""
     arguments = [f"--workdir={folder / 'work'}", "--quick"]
     if name not in NO_CACHE:
@@ -59,9 +59,8 @@ def started(name: str, folder: Path, shared: Path) -> subprocess.Popen:
         [sys.executable, "-m", *launched(name), *arguments],
         cwd=ROOT,
         env={
-            "JAX_COMPILATION_CACHE_DIR": str(shared / "programs"),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # more is compiled than computed
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            **kept,
             **os.environ,
             "TIPIM_MODELS": str(folder / "models"),
         },
@@ -74,9 +73,9 @@ def started(name: str, folder: Path, shared: Path) -> subprocess.Popen:
 @pytest.mark.parametrize(
     "name", [n if n in SHORT else pytest.param(n, marks=pytest.mark.slow) for n in RUNS]
 )
-def test_quick(name: str, tmp_path: Path, shared: Path):
+def test_quick(name: str, tmp_path: Path, shared: Path, kept_compilations):
     figure, result = RUNS[name]
-    process = started(name, tmp_path, shared)
+    process = started(name, tmp_path, shared, kept_compilations)
     out, err = process.communicate()
     assert process.returncode == 0, err[-2000:]
     assert re.search(figure, out.strip().splitlines()[-1])
@@ -99,12 +98,12 @@ def results_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, shared: Path):
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, shared: Path, kept_compilations):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    out, err = started("identification", whole, shared).communicate()
+    out, err = started("identification", whole, shared, kept_compilations).communicate()
     assert results_of(whole), err[-2000:]
 
-    process = started("identification", killed, shared)
+    process = started("identification", killed, shared, kept_compilations)
     while process.poll() is None and len(cells_of(killed)) < 4:
         time.sleep(0.01)
     process.kill()
@@ -113,7 +112,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, shared: Path):
     half = cells_of(killed)
     assert 4 <= len(half) < len(cells_of(whole))
 
-    again, _ = started("identification", killed, shared).communicate()
+    again, _ = started("identification", killed, shared, kept_compilations).communicate()
     assert again.replace(str(killed), str(whole)) == out
     assert cells_of(killed)[: len(half)] == half
     assert sorted(cells_of(killed)) == sorted(cells_of(whole))  # each of them once

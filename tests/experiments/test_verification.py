@@ -1,6 +1,7 @@
 """The verification protocol, and the flags of the ten published rows end to end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,11 @@ from tipim_jax.photos.faces import version
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def published_rows(*arguments: Path) -> None:
+def published_rows(kept: dict[str, str], *arguments: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.experiments.published_rows", *map(str, arguments)],
         cwd=ROOT,
+        env={**kept, **os.environ},
         capture_output=True,
         text=True,
         check=False,
@@ -43,8 +45,8 @@ def comparisons(folder: Path) -> dict[str, set[int]]:
     }
 
 
-def test_the_flags_of_every_published_row_run(tmp_path):
-    published_rows(tmp_path)
+def test_the_flags_of_every_published_row_run(tmp_path, kept_compilations):
+    published_rows(kept_compilations, tmp_path)
     folders = sorted(path.name for path in tmp_path.glob("row*"))
     assert [name[3:5] for name in folders] == [f"{n:02d}" for n in range(1, 11)]
     figures = {r["flags"]: r["TIP-IM"] for r in paper.IDENTIFICATION_ROWS + paper.VERIFICATION_ROWS}
@@ -74,11 +76,11 @@ def test_the_flags_of_every_published_row_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_groups_and_obfuscation_on_photos_of_people(tmp_path, research_data):
+def test_groups_and_obfuscation_on_photos_of_people(tmp_path, research_data, kept_compilations):
     photos = research_data / "lfw" / "photos"
     if not photos.is_dir():
         pytest.skip(f"no photos at {photos}")
-    published_rows(tmp_path, photos)
+    published_rows(kept_compilations, tmp_path, photos)
     # Eight photos aim at both of two targets, or in groups each but the first at one of them.
     assert comparisons(tmp_path / "row06_average") == {"celeba_hq/pairs": {16}, "ladn/pairs": {7}}
     # Groups are of targets, which obfuscation has not: all photos are protected.

@@ -56,6 +56,7 @@ def faces(count):
     )
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_another_strength_or_number_of_steps_compiles_nothing(compiled_since):
     made = small(world.SETTINGS._replace(goal="become"), None)
     given = faces(2)

@@ -101,6 +101,17 @@ def names(folder):
     return {path.name for path in folder.glob("traced-*")}
 
 
+@pytest.mark.parametrize("setting", ["jax_platforms", "jax_persistent_cache_min_compile_time_secs"])
+def test_settings_that_change_no_program_find_the_same_entry(folder, setting):
+    lower("one")
+    before = jax.config.values[setting]
+    jax.config.update(setting, {"jax_platforms": ""}.get(setting, 7.0))
+    try:
+        assert lower("one")[1] == 0
+    finally:
+        jax.config.update(setting, before)
+
+
 def test_another_program_is_another_entry(folder, monkeypatch):
     lower("one")
     kept = {*names(folder)}

@@ -42,6 +42,7 @@ def test_embeds_like_its_runtime(name):
     np.testing.assert_allclose(embeddings, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_has_the_input_gradient_of_pytorch(name):
     # In float64: in float32 a unit within rounding of a ReLU's kink changes a whole neighbourhood.
     with jax.enable_x64(True):
@@ -59,6 +60,7 @@ def test_has_the_input_gradient_of_pytorch(name):
     np.testing.assert_allclose(gradients, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_bfloat16_barely_turns_the_embedding(name):
     recogniser = zoo.load(name, jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(recogniser.params)} == {jnp.dtype("bfloat16")}

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,20 +12,27 @@ from ports.packages import sha256
 NETWORK = "mobilefacenet_112x96_128"
 
 
-@pytest.fixture
-def checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setenv("TIPIM_MODELS", str(tmp_path / "models"))
-    path = tmp_path / "weights.npz"
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "weights.npz"
     random_weights.checkpoint(path, NETWORK)
     return path
 
 
+@pytest.fixture
+def checkpoint(weights, tmp_path, monkeypatch):
+    """Weights of a network, and no model that is registered yet."""
+    monkeypatch.setenv("TIPIM_MODELS", str(tmp_path / "models"))
+    return weights
+
+
+@pytest.mark.usefixtures("quick_compile")
 def test_registered_model_is_known_by_name(checkpoint):
     done = register.register(checkpoint, "mine", licence="my own")
     assert done.card.architecture == NETWORK
     assert "283 tensors" in done.reason
     recogniser = zoo.load("mine")
-    embedding = recogniser.embed(
+    embedding = jax.jit(recogniser.embed)(
         recogniser.params, np.full((*recogniser.size, 3), 99.0, np.float32)
     )
     np.testing.assert_allclose(np.linalg.norm(embedding), 1, atol=1e-4)
@@ -42,14 +50,14 @@ def test_registered_model_is_known_by_name(checkpoint):
         ("mine", "no_such_net", "there is no network 'no_such_net'"),
     ],
 )
-def test_refused(checkpoint, name, arch, message):
+def test_refused(checkpoint, tmp_path, name, arch, message):
     with pytest.raises(ValueError, match=message):
         register.register(checkpoint, name, arch=arch)
-    assert not (checkpoint.parent / "models").exists()
+    assert not (tmp_path / "models").exists()
 
 
-def test_name_taken(checkpoint):
-    register.register(checkpoint, "mine")
+def test_name_taken(checkpoint, tmp_path):
+    (tmp_path / "models" / "mine").mkdir(parents=True)
     with pytest.raises(ValueError, match="exists already"):
         register.register(checkpoint, "mine")
 

@@ -111,6 +111,7 @@ def test_loading_twice_compiles_once():
     assert compiled._cache_size() == 1
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_a_registered_model_works_by_name(network, crop):
     store.save(store.directory(), _own_card(), network)
     recogniser = zoo.load("mine")
@@ -123,6 +124,7 @@ def test_a_registered_model_works_by_name(network, crop):
         zoo.load("mine", path=__file__)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_channel_order_and_normalisation_are_the_cards(network, crop):
     card = _own_card(channels="BGR", mean=(1.0, 2.0, 3.0), scale=0.01)
     store.save(store.directory(), card, network)

@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 
 from tests.photos.conftest import QUICK, bare_tipim, prepared, tipim, two_targets  # noqa: F401
 from tests.video import clips
 from tipim_jax.video import animations
 
 
+@pytest.mark.slow
 def test_a_portrait_under_a_moving_camera(tipim, two_targets, tmp_path):  # noqa: F811
     path, out = tmp_path / "moving.webp", tmp_path / "out"
     frames = list(clips.moving(6, name=clips.SUNAK))

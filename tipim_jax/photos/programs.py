@@ -32,6 +32,13 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_dtypes")
 _CHOSEN: set[str] = set()  # folders that JAX was told of here
 _DIGEST = hashlib.sha256().digest_size
 FOLDER = "xla"  # in the user's cache
+# Settings of JAX that change no program
+_ELSEWHERE = {
+    "jax_platforms",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+}
 # What is written there: here, by JAX, and by XLA for GPUs
 _ENTRIES = ("traced-*", ".traced-*.part", "*-cache", "*-atime", "xla_gpu_*")
 
@@ -152,8 +159,8 @@ def _placed(sharding: PyTree, argument: PyTree) -> PyTree:
 def _installation() -> tuple[Any, ...]:
     """What every program depends on, besides its arguments."""
     device = jax.devices()[0]
-    # as they are in this thread; where programs are kept is no matter
-    names = sorted(jax.config.values.keys() - {"jax_compilation_cache_dir"})
+    # as they are in this thread; where programs are kept, and how the device was chosen, is no matter
+    names = sorted(jax.config.values.keys() - _ELSEWHERE)
     flags = [(name, getattr(jax.config, name, jax.config.values[name])) for name in names]
     return (
         _sources(),
