@@ -194,8 +194,8 @@ def _settled(function: Callable[..., None], arguments: Any, options: Any) -> Non
 
 
 def keep_compilations() -> None:
-    """Processes compile once for all."""
-    folder = Path(tempfile.gettempdir()) / f"tipim-tests-{getpass.getuser()}" / "xla"
+    """Processes compile once for all; some are killed in writing, hence a folder of their own."""
+    folder = Path(tempfile.gettempdir()) / f"tipim-tests-{getpass.getuser()}" / "bulk"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
