@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ports.convert import CONV, Rule
-from ports.layers import Affine, Conv, Linear, Normed, max_pool
+from ports.convolutions import max_pool
+from ports.layers import Affine, Conv, Linear, Normed
 
 # (features, blocks, whether the first block halves the size), from input to output
 LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))

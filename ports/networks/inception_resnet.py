@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ports.convert import CONV, LINEAR, Rule, batch_norm
-from ports.layers import Conv, Linear, Normed, max_pool
+from ports.convolutions import max_pool
+from ports.layers import Conv, Linear, Normed
 
 EPSILON = 1e-3
 

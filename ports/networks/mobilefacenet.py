@@ -11,7 +11,8 @@ import jax
 from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, LINEAR_AS_CONV, Rule, batch_norm
-from ports.layers import Conv, DepthwiseConv, Normed, Padding, PReLU
+from ports.convolutions import Padding
+from ports.layers import Conv, DepthwiseConv, Normed, PReLU
 
 # (expansion, features, repeats, first stride), Table 1 of the paper
 STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))

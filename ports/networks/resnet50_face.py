@@ -10,7 +10,8 @@ import jax
 from flax import nnx
 
 from ports.convert import CONV, Rule, batch_norm, flattened_linear
-from ports.layers import BatchNorm, Conv, Linear, Normed, max_pool
+from ports.convolutions import max_pool
+from ports.layers import BatchNorm, Conv, Linear, Normed
 
 EXPANSION = 4
 

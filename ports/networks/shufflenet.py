@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, LINEAR, Layout, Rule, batch_norm
-from ports.layers import Conv, DepthwiseConv, Linear, Normed, average_pool, max_pool
+from ports.convolutions import average_pool, max_pool
+from ports.layers import Conv, DepthwiseConv, Linear, Normed
 
 
 class ConfigV1(NamedTuple):

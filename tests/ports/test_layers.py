@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from ports import layers
+from ports import convolutions, layers
 
 
 def _grouped(x, kernel, stride, padding):
@@ -40,7 +40,7 @@ def test_depthwise_is_the_grouped_convolution_with_its_gradients(shape, stride):
     random = np.random.default_rng(0)
     with jax.enable_x64(True):
         x, kernel = random.normal(size=(2, *size, 3)), random.normal(size=(*taps, 3))
-        ours = jax.jit(lambda x, k: layers.depthwise(x, k, stride, padding))
+        ours = jax.jit(lambda x, k: convolutions.depthwise(x, k, stride, padding))
         value, pull = jax.vjp(ours, x, kernel)
         expected, pull_expected = jax.vjp(lambda x, k: _grouped(x, k, stride, padding), x, kernel)
         assert value.dtype == jnp.float64
@@ -57,7 +57,7 @@ def test_depthwise_works_inside_vmap_and_jit():
     pads = ((1, 1), (1, 1))
 
     def loss(x):
-        return jnp.sum(layers.depthwise(x, kernel, 2, pads) ** 2)
+        return jnp.sum(convolutions.depthwise(x, kernel, 2, pads) ** 2)
 
     mapped = jax.jit(jax.vmap(jax.grad(loss)))(x)
     single = jnp.stack([jax.grad(loss)(image) for image in x])
@@ -97,7 +97,7 @@ def test_pools_are_windowed_reductions(size, stride, padding):
         pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
 
         def ours(x):
-            pools = (layers.max_pool, layers.average_pool)
+            pools = (convolutions.max_pool, convolutions.average_pool)
             return [pool(x, size, stride=stride, padding=padding) for pool in pools]
 
         def theirs(x):
@@ -114,7 +114,7 @@ def test_pools_are_windowed_reductions(size, stride, padding):
 
 def test_equal_maxima_share_one_gradient():
     x = jnp.ones((1, 3, 3, 1))
-    gradient = jax.grad(lambda x: layers.max_pool(x, 3, stride=2).sum())(x)
+    gradient = jax.grad(lambda x: convolutions.max_pool(x, 3, stride=2).sum())(x)
     assert float(gradient.sum()) == 1.0
 
 
