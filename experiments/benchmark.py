@@ -3,7 +3,6 @@
     python -m experiments.benchmark --workdir=results/benchmark
     python -m experiments.benchmark --models=mobilefacenet_casia --targets=10 --batches=1 \
         --data_dir=LFW --protocol=protocol.json --workdir=results/benchmark
-    python -m experiments.benchmark --devices=8 --workdir=results/sharding
 
 The implementations are those of `experiments.speed.contenders`: (a) PyTorch with the released structure, (b)
 PyTorch, frozen weights, batched; (c) ours, exhaustive search; (d) ours, default search. They are timed on
@@ -12,20 +11,18 @@ Peak memory is what the process grows by during a run beyond what it held before
 implementation also protects --num_probes photos of the protocol, and the recognisers say what became of
 them. Finished cells are kept in --workdir with what they were made of, and made anew where that has changed:
 weights, photos, judges. A network whose weights are not here gets random ones (`irse50`
-always): times do not depend on them. --devices simulates that many devices and checks that sharding the
-batch changes no image and adds no collective. (a) and (b) need the extra `parity`.
---quick times (d) beside (r), the released structure in JAX, on one small network, 1 and 1 + k steps.
+always): times do not depend on them. (a) and (b) need the extra `parity`.
+--quick times (c) and (d) on one small network, 1 and 1 + k steps.
 """
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -34,19 +31,16 @@ from experiments.judging import ranking
 from experiments.launching import launch
 from experiments.protection import runs
 from experiments.reporting import plots, results
-from experiments.speed import contenders, cost, machine, sharding
+from experiments.speed import contenders, cost, machine
 from experiments.speed.contenders import IMPLEMENTATIONS, SETTING, Attempt, Inputs, Model
 from experiments.speed.cost import Passes
 
 _TARGETS = flags.DEFINE_list("targets", ["1", "5", "10", "20"], "Numbers of targets T.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "Images at once.")
-_WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d), and (r).")
+_WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d).")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed turns of each implementation.", lower_bound=1)
 _EXTRA_STEPS = flags.DEFINE_integer(
     "extra_steps", 3, "k; fewer where a step takes long.", lower_bound=1
-)
-_DEVICES = flags.DEFINE_integer(
-    "devices", 0, "Simulated devices for the sharding check.", lower_bound=0
 )
 flags.set_default(launch.NUM_PROBES, 20)
 NAMES = ["mobilefacenet_casia", "irse50", "sface+dlib"]  # of --models, unless some are given
@@ -63,7 +57,7 @@ class Timing(NamedTuple):
     peak: int
 
 
-def timings(attempts: dict[str, Attempt], rounds: int, extra: int) -> dict[str, Timing]:
+def timings(attempts: Mapping[str, Attempt], rounds: int, extra: int) -> dict[str, Timing]:
     """Times implementations in turns."""
     lengths, peaks = {}, {}
     for name, attempt in attempts.items():
@@ -90,12 +84,12 @@ def timings(attempts: dict[str, Attempt], rounds: int, extra: int) -> dict[str, 
 def cell(
     used: Model, each: Passes, wanted: str, rounds: int, extra: int, targets: int, batch: int
 ) -> list[dict[str, Any]]:
-    """One table row per wanted implementation; (a) and (r) only with their one image at a time."""
+    """One table row per wanted implementation; (a) only with its one image at a time."""
     given = contenders.inputs(used, targets, batch)
     attempts = {
         name: contenders.contender(name, used, given)
         for name in wanted
-        if batch == 1 or name not in contenders.ONE_BY_ONE
+        if batch == 1 or name != "a"
     }
     rows = []
     for name, timed in timings(attempts, rounds, extra).items():
@@ -157,27 +151,15 @@ def curves(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, plots.Line]]:
     }
 
 
-def speedup(rows: Iterable[dict[str, Any]], name: str, targets: int, than: str) -> float:
-    """How many times faster (d) at its best batch size is than implementation `than`."""
-    best = [
-        min(
-            row["s/face"]
-            for row in rows
-            if (row["model"], row["T"], row["implementation"]) == (name, targets, label)
-        )
-        for label in (IMPLEMENTATIONS[than], IMPLEMENTATIONS["d"])
-    ]
-    return best[0] / best[1]
-
-
-def check_sharding(devices: int, names: Sequence[str]) -> None:
-    """Main of --devices."""
-    jax.config.update("jax_num_cpu_devices", devices)
-    folder = launch.folder("benchmark", {"devices": devices, "models": list(names)})
-    rows = [row for name in names for row in sharding.check(contenders.model(name), devices)]
-    print(results.save(folder, "sharding", rows, machine=results.machine()))
-    worst = max(row["largest difference"] for row in rows if row["split by"] == sharding.OURS)
-    print(f"{devices} devices: largest difference {worst:g} levels")
+def speedup(rows: Sequence[dict[str, Any]], name: str, targets: int) -> str:
+    """How many times faster (d) at its best batch size is than the first of the others that was timed."""
+    best: dict[str, float] = {}
+    for row in rows:
+        if (row["model"], row["T"]) == (name, targets):
+            label = row["implementation"]
+            best[label] = min(best.get(label, np.inf), row["s/face"])
+    than, ours = next(iter(best)), IMPLEMENTATIONS["d"]
+    return f"{name}: {ours} {best[than] / best.get(ours, np.nan):.1f} times faster than {than}"
 
 
 def compare_protection(folder: Path, names: Sequence[str]) -> None:
@@ -197,12 +179,10 @@ def compare_protection(folder: Path, names: Sequence[str]) -> None:
 def main(_: list[str]) -> None:
     quick = launch.QUICK.value
     names = ["dlib"] if quick else launch.MODELS.value or NAMES
-    if _DEVICES.value:
-        return check_sharding(_DEVICES.value, names)
     counts = [2] if quick else launch.numbers("targets", _TARGETS.value)
     batches = [1] if quick else launch.numbers("batches", _BATCHES.value)
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)
-    wanted = "rd" if quick else _WANTED.value
+    wanted = "cd" if quick else _WANTED.value
     contenders.check_wanted(wanted)
     config = {**SETTING._asdict(), "rounds": rounds, "extra_steps": extra}
     folder = launch.folder("benchmark", config)
@@ -233,17 +213,11 @@ def main(_: list[str]) -> None:
     print(results.save(folder, "capacity", bounds))
     if not quick:
         axes = plots.Axes("targets", "seconds per face", log=True)
-        results.write_bytes(folder / "benchmark.png", plots.panels(curves(rows), axes))
+        results.write(folder / "benchmark.png", plots.panels(curves(rows), axes))
     if launch.DATA_DIR.value and not quick:
         compare_protection(folder, names)
     print(json.dumps(record))
-    there = [name for name in contenders.ONE_BY_ONE if name in wanted and 1 in batches]
-    if there and "d" in wanted:
-        factor = speedup(rows, names[0], usual, there[0])
-        label = "in PyTorch" if there[0] in contenders.PYTORCH else "in JAX"
-        print(
-            f"{names[0]}: ours default {factor:.1f} times faster than the released structure {label}"
-        )
+    print(speedup(rows, names[0], usual))
 
 
 if __name__ == "__main__":

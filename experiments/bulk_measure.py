@@ -12,7 +12,6 @@ resumes. --quick: the first on two demo photos with two steps.
 import shutil
 import threading
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,12 +36,11 @@ from tipim_jax.core.types import Attack, Embed, Recogniser, l2_normalise
 from tipim_jax.errors import UserError
 from tipim_jax.photos import compilation, demo, engine, presets, targets, verify
 from tipim_jax.photos.compilation import Dials
-from tipim_jax.photos.faces import Face, Find, align, finder
+from tipim_jax.photos.faces import Face, align, finder
 from tipim_jax.photos.files import read_photo
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.pending import detect, make_masks
-from tipim_jax.photos.presets import Settings
 from tipim_jax.photos.protect import Models
 
 _NUM_PHOTOS = flags.DEFINE_integer("num_photos", 96, "Evenly spaced ones of them.")
@@ -51,12 +49,6 @@ _SURROGATES = flags.DEFINE_list("surrogates", list(zoo.SURROGATES), "Recognisers
 _STRENGTH = flags.DEFINE_enum("strength", "medium", list(presets.PRESETS), "Preset.")
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Turns of attack alone and bulk.")
 flags.set_default(launch.BATCH_SIZE, 8)
-
-
-def load(surrogates: Sequence[str], settings: Settings, find: Find) -> Models:
-    """Everything loaded and compiled."""
-    made = engine.build(surrogates, targets.built_in(), settings)
-    return Models(find, made, [verify.load(name) for name in surrogates])
 
 
 def worker(made: Models, photos: Path, folder: Path) -> Worker:
@@ -162,6 +154,15 @@ def memory(photos: int, workdir: Path) -> list[dict[str, Any]]:
     return [{"photos": int(done), "MiB": float(size)} for done, size in points]
 
 
+def copy_photos(folder: Path, into: Path, count: int) -> None:
+    """Copies up to `count` evenly spaced photos of a tree to the same places in another."""
+    found = sorted(photos_below(folder, leaving=into))
+    for i in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int):
+        path = into / found[i].relative_to(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found[i], path)
+
+
 def main(_: list[str]) -> None:
     quick, count = launch.QUICK.value, _MEMORY_PHOTOS.value
     surrogates = ["dlib"] if quick else _SURROGATES.value
@@ -177,33 +178,23 @@ def main(_: list[str]) -> None:
             f"resident memory from {count // 5} photos on: {min(late):.0f} to {max(late):.0f} MiB"
         )
         return
-    photos = workdir / "in"
-    folder = str(demo.demo_photos()[0].parent) if quick else launch.DATA_DIR.value
+    folder = demo.demo_photos()[0].parent if quick else launch.DATA_DIR.value
     if folder is None:
         raise UserError("--data_dir is needed; or try --quick")
-    copy_photos(Path(folder), photos, 2 if quick else _NUM_PHOTOS.value)
-    made = load(surrogates, settings, finder())
-    table = throughput(made, photos, workdir, 1 if quick else _ROUNDS.value)
+    copy_photos(Path(folder), workdir / "in", 2 if quick else _NUM_PHOTOS.value)
+    made = engine.build(surrogates, targets.built_in(), settings)
+    models = Models(finder(), made, [verify.load(name) for name in surrogates])
+    table = throughput(models, workdir / "in", workdir, 1 if quick else _ROUNDS.value)
     print(results.save(workdir, "throughput", table, machine=results.machine()))
-    rate = max(row["attack alone, faces/s"] for row in table)
     each = cost.flops(ensemble.combine([zoo.load(name) for name in surrogates]))
     dials = compilation.dials(settings)
     compose = partial(compilation.compose, dials=dials, goal=settings.goal)
-    counted = cost.passes(compose, len(made.engine.targets), settings.steps)
-    measured = {"this machine, measured": rate}
+    counted = cost.passes(compose, len(made.targets), settings.steps)
+    measured = {"this machine, measured": max(row["attack alone, faces/s"] for row in table)}
     hours = cost.capacity("+".join(surrogates), counted, each, measured)
     print(results.save(workdir, "capacity", hours))
     share = sum(row["share"] for row in table) / len(table)
     print(f"bulk reaches {share:.3f} of the attack alone")
-
-
-def copy_photos(folder: Path, into: Path, count: int) -> None:
-    """Copies up to `count` evenly spaced photos of a tree to the same places in another."""
-    found = sorted(photos_below(folder, leaving=into))
-    for i in np.linspace(0, len(found) - 1, min(count, len(found))).astype(int):
-        path = into / found[i].relative_to(folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(found[i], path)
 
 
 if __name__ == "__main__":

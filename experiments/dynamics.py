@@ -47,9 +47,6 @@ _STRIDE = flags.DEFINE_integer(
     "stride", 5, "Steps between looks of the probes that cost passes.", lower_bound=1
 )
 _SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.", lower_bound=0)
-_DIRECTION = flags.DEFINE_enum(
-    "direction", "random", surface.DIRECTIONS, "Second direction of the surface."
-)
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write scalars for TensorBoard too.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Folders of two runs to overlay.")
 _OVERHEAD = flags.DEFINE_bool("overhead", False, "Measure the cost of the default probes.")
@@ -81,18 +78,14 @@ def outcome(name: str, made: xr.Dataset) -> list[dict[str, Any]]:
 def slices(seen: recorder.Watched, names: list[str]) -> Picture:
     """The loss surface of the first images, their mean on every recogniser."""
     count = min(_SURFACE.value, len(seen.canvases))
-    found = surface.surface(seen, names, count, direction=_DIRECTION.value)
-    maps = {
-        name: (found.across, found.along, values.mean(axis=0))
-        for name, values in found.margins.items()
-    }
-    axes = Axes(f"{_DIRECTION.value} direction, in lengths of the mask", "multiples of the mask")
+    axes = Axes("random direction, in lengths of the mask", "multiples of the mask")
+    label = f"mean margin of {count} images"
+    drawn = plots.maps(surface.surface(seen, names, count), axes, label, lines=True)
     note = (
         "Margin (cosine to the target minus cosine to the real photo) around the way from the photo (0) to "
         "the protected photo (1), against a direction of the same length: a smooth slope upwards on an "
         "unseen recogniser is transfer, flat ground is none."
     )
-    drawn = plots.maps(maps, axes, f"mean margin of {count} images", lines=True)
     return Picture("Loss surface", drawn, note)
 
 

@@ -270,7 +270,7 @@ def best_optimiser(study: Study) -> Answer:
         "Mean over the unseen recognisers, at the ε that gives each optimiser the same PSNR. The interval is "
         f"that of one share over {n} images: differences within it are not findings."
     )
-    drawn = plots.bars(bars, Axes("", "share of images"), tilt=True)
+    drawn = plots.bars(bars, Axes("", "share of images"))
     return rows, [Picture("Optimisers at equal PSNR", drawn, note)]
 
 

@@ -66,11 +66,7 @@ def built_in_people() -> list[list[Path]]:
 
 
 def people_below(folder: Path) -> list[list[Path]]:
-    """The photos of each subfolder.
-
-    Raises:
-      UserError: there is none.
-    """
+    """The photos of each subfolder; a `UserError` if there is none."""
     people = [sorted(photos_below(person)) for person in sorted(folder.glob("*/"))]
     if not any(people):
         raise UserError(f"{folder} holds no subfolder with photos; make one for each person")
@@ -90,17 +86,19 @@ def pairs(people: Sequence[Sequence[Path]], protected: Mapping[Path, Path]) -> l
 
 def ask(package: Package, pair: Pair) -> dict[str, Any]:
     """A row: what a package says of a pair before and after."""
-    row: dict[str, Any] = {
+    said = [package.compare(pair.other, path) for path in (pair.photo, pair.protected)]
+    figures = ["–" if answer is None else round(answer[0], 3) for answer in said]
+    words = [{None: NO_FACE, True: SAME, False: DIFFERENT}[a and a[1]] for a in said]
+    return {
         "photo": pair.photo.stem,
         "compared with": "its original" if pair.other == pair.photo else pair.other.stem,
         "package": package.name,
         "same if": package.rule,
+        "before": figures[0],
+        "after": figures[1],
+        "said before": words[0],
+        "said after": words[1],
     }
-    said = [package.compare(pair.other, path) for path in (pair.photo, pair.protected)]
-    figures = ["–" if answer is None else round(answer[0], 3) for answer in said]
-    words = [NO_FACE if a is None else SAME if a[1] else DIFFERENT for a in said]
-    row |= dict(zip(("before", "after"), figures))
-    return row | dict(zip(("said before", "said after"), words))
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -116,11 +114,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def protect(root: Path, photos: Sequence[Path], out: Path, *options: str) -> dict[Path, Path]:
-    """Protects photos below `root`, unless all are in `out` already; photo -> saved file.
-
-    Raises:
-      UserError: no photo could be protected; the command has said why.
-    """
+    """Protects photos below `root`, unless all are in `out` already; photo -> saved file."""
     saved = {photo: out / photo.relative_to(root) for photo in photos}
     if not all(path.exists() for path in saved.values()):
         flat = all(photo.parent == root for photo in photos)
@@ -131,7 +125,7 @@ def protect(root: Path, photos: Sequence[Path], out: Path, *options: str) -> dic
 
 
 def unprotected(photos: Sequence[Path], saved: Mapping[Path, Path]) -> list[list[str]]:
-    """Those that `protect` did not save, and that it did not, as results list what is missing."""
+    """Those that `protect` did not save, as results list what is missing."""
     return [[str(photo), "could not be protected"] for photo in photos if photo not in saved]
 
 
@@ -139,12 +133,12 @@ def embedded(run: Run, package: Package, name: str, paths: Sequence[Path | None]
     """[N,128] embeddings of files, NaN where there is none or the package gives none; kept part by part."""
 
     def make(indices: np.ndarray) -> dict[str, np.ndarray]:
-        files = [paths[i] for i in indices]
-        vectors = [None if file is None else package.embed(file) for file in files]
-        empty = np.full(128, np.nan)
-        return {
-            "vectors": np.stack([empty if v is None else np.asarray(v).ravel() for v in vectors])
-        }
+        vectors = np.full((len(indices), 128), np.nan)
+        for row, path in zip(vectors, (paths[i] for i in indices)):
+            found = None if path is None else package.embed(path)
+            if found is not None:
+                row[:] = np.ravel(found)
+        return {"vectors": vectors}
 
     return cells.in_parts(run.workdir, f"{package.name}/{name}", len(paths), _PART, make)["vectors"]
 
@@ -175,14 +169,12 @@ def found(
         np.unique(protocol.targets.identities),
     )
     seen = ~np.isnan(vectors[:, 0])
-    line: dict[str, Any] = {"package": package.name, "probes": len(vectors), "photo": stage}
-    line |= {
-        f"found at rank {n}": int(np.sum(seen & ~hits)) for n, hits in ranks.untargeted.items()
-    }
-    line |= {
-        f"a target at rank {n}": int(np.sum(seen & hits)) for n, hits in ranks.targeted.items()
-    }
-    return line | {
+    return {
+        "package": package.name,
+        "probes": len(vectors),
+        "photo": stage,
+        **{f"found at rank {n}": int(np.sum(seen & ~hit)) for n, hit in ranks.untargeted.items()},
+        **{f"a target at rank {n}": int(np.sum(seen & hit)) for n, hit in ranks.targeted.items()},
         "no face": int(np.sum(~seen)) - unprotected,
         "not protected": unprotected,
         "gallery without a face": int(np.isnan(gallery[:, 0]).sum()),

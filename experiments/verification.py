@@ -66,26 +66,20 @@ def boxes(
 
 
 def check(method: str, goal: str, framed: str) -> None:
-    """Whether a method fits the goal and the framing.
-
-    Raises:
-      UserError: it does not, or there is no such method.
-    """
+    """Raises a `UserError` unless a method fits the goal and the framing."""
     read = specs.named(f"models/{method}")
     if read.probes or read.targets or read.virtual:
         raise UserError(
             f"--method={method}: photos and targets are those of --protocol; leave out @PROBES, :targets and "
             ":virtual"
         )
-    name = read.method
-    if goal == "obfuscation" and not (
-        name in methods.CONTROLS or name.endswith(methods.UNTARGETED)
-    ):
+    aimless = read.method in methods.CONTROLS or read.method.endswith(methods.UNTARGETED)
+    if goal == "obfuscation" and not aimless:
         raise UserError(
             f"--method={method} aims at a target, which obfuscation has not; use tip_im_untargeted, "
             f"another method with {methods.UNTARGETED}, or a control ({', '.join(methods.CONTROLS)})"
         )
-    if name in PRESETS and framed != "aligned":
+    if read.method in PRESETS and framed != "aligned":
         raise UserError(
             f"--method={method} leaves aligned faces, not what --framing={framed} shows; "
             "use --framing=aligned"
@@ -131,19 +125,16 @@ def averaged(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def bars(lines: list[dict[str, Any]]) -> bytes:
     """PSR with intervals: a panel per data set, a group per black box, a bar per false accept rate."""
-    panels: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
-    for line in lines:
-        series = panels.setdefault(line["data"], {}).setdefault(f"FAR {line['FAR']}", {})
-        series[line["black box"]] = tables.interval(line, "PSR")
+    panels: plots.Bars = {}
+    for data in dict.fromkeys(line["data"] for line in lines):
+        those = [line for line in lines if line["data"] == data]
+        bars = tables.bars(those, ["PSR"], lambda line: f"FAR {line['FAR']}", "black box")
+        panels[data] = bars["PSR"]
     return plots.bars(panels, plots.Axes("black box", "share of comparisons"))
 
 
 def manifests(run: Run) -> list[matching.Manifest]:
-    """What the flags name, or the demo photos.
-
-    Raises:
-      UserError: they do not fit.
-    """
+    """What the flags name, or the demo photos."""
     if run.quick:
         root = dataset.demo_people(run.workdir / "photos")
         drawn = protocols.verification(people_of(root), 2, 1, [], 0)

@@ -23,11 +23,7 @@ _TARGETS = flags.DEFINE_string("targets", None, "File of targets; the built-in o
 
 
 def likeness(
-    made: np.ndarray,
-    probes: np.ndarray,
-    gallery: np.ndarray,
-    strangers: np.ndarray,
-    threshold: float,
+    made: np.ndarray, probes: np.ndarray, gallery: np.ndarray, strangers: np.ndarray
 ) -> dict[str, Any]:
     """How targets [T,D] lie among people: probes [P,D], gallery [G,D], strangers [P,G] bool masks."""
     nearest = (made @ gallery.T).max(axis=1)
@@ -40,7 +36,6 @@ def likeness(
         "target to nearest photo, largest": float(nearest.max()),
         "person to nearest stranger, mean": float(people.mean()),
         "person to nearest stranger, largest": float(people.max()),
-        "threshold": threshold,
     }
 
 
@@ -48,9 +43,8 @@ def main(_: list[str]) -> None:
     run = launch.begin("virtual_targets", targets=_TARGETS.value or "built-in")
     protocol, cache = run.protocol, run.cache
     made = targets.load(Path(_TARGETS.value)) if _TARGETS.value else targets.built_in()
-    names = run.models or list(made.embeddings)
-    embeddings = [made.joined([name], [1.0]) for name in names]
-    judges = [verify.load(name) for name in names]
+    aims = {name: made.joined([name], [1.0]) for name in run.models or made.embeddings}
+    judges = [verify.load(name) for name in aims]
     probes, gallery = dataset.faces(protocol.probes, cache), dataset.faces(protocol.gallery, cache)
     strangers = probes.identities[:, None] != gallery.identities
     if alone := sorted(set(probes.identities[~strangers.any(axis=1)])):
@@ -58,21 +52,15 @@ def main(_: list[str]) -> None:
             f"the gallery of {protocol.name} shows no stranger to compare {alone[0]} with"
         )
     rows = []
-    for judge, aims in zip(judges, embeddings, strict=True):
-        found = likeness(
-            aims,
-            dataset.embeddings(judge, probes, cache),
-            dataset.embeddings(judge, gallery, cache),
-            strangers,
-            judge.threshold,
-        )
-        rows.append({"recogniser": judge.name, **found})
+    for judge in judges:
+        own, others = (dataset.embeddings(judge, some, cache) for some in (probes, gallery))
+        found = likeness(aims[judge.name], own, others, strangers)
+        rows.append({"recogniser": judge.name, **found, "threshold": judge.threshold})
     missing = [*probes.missing, *gallery.missing]
     print(results.save(run.workdir, "virtual_targets", rows, missing=missing))
-    first = rows[0]
     print(
-        f"{first['recogniser']}: largest cosine between targets "
-        f"{first['between targets, largest']:.3f}, threshold {first['threshold']:.3f}"
+        f"{rows[0]['recogniser']}: largest cosine between targets "
+        f"{rows[0]['between targets, largest']:.3f}, threshold {rows[0]['threshold']:.3f}"
     )
 
 

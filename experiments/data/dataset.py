@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from experiments.data.people import photos_of
 from ports.networks import yunet
 from tipim_jax.errors import UserError
 from tipim_jax.photos.demo import SAME_PERSON, demo_photos
 from tipim_jax.photos.faces import version
 from tipim_jax.photos.files import read_photo, write_atomically
-from tipim_jax.photos.folders import photos_below
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.portrait import main_face
 from tipim_jax.photos.verify import Verifier, embed_canvases
@@ -34,6 +35,15 @@ class Labelled(NamedTuple):
 
     def __add__(self, other: "Labelled") -> "Labelled":  # type: ignore[override]
         return Labelled(self.paths + other.paths, self.identities + other.identities)
+
+    def at(self, indices: Iterable[int]) -> "Labelled":
+        """Those at indices [n]."""
+        return labelled([(self.paths[i], self.identities[i]) for i in indices])
+
+
+def labelled(pairs: Sequence[tuple[Path, str]]) -> Labelled:
+    """Photos and whom each shows, N pairs."""
+    return Labelled(tuple(path for path, _ in pairs), tuple(person for _, person in pairs))
 
 
 class Protocol(NamedTuple):
@@ -57,6 +67,16 @@ class Protocol(NamedTuple):
 NO_PHOTOS = Protocol("none", Labelled((), ()), Labelled((), ()), Labelled((), ()))
 
 
+@contextmanager
+def entries_of(manifest: Path, kind: str = "protocol") -> Iterator[dict[str, Any]]:
+    """The entries of a manifest; whatever about them is not as it should be is a `UserError`."""
+    try:
+        yield json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        why = f"it has no field {error}" if isinstance(error, KeyError) else repr(error)
+        raise UserError(f"{manifest} is not a {kind} ({why})") from error
+
+
 def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
     """Reads a manifest of an identity folder (`person/photo`).
 
@@ -68,27 +88,17 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
     Raises:
       UserError: the manifest cannot be read, or photos it names are missing or not those it was made of.
     """
-    try:
-        entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        single = {part: {k: [v] for k, v in entries[part].items()} for part in SINGLE}
-        probes, targets = (_photos(data_dir, single[part]) for part in SINGLE)
+    with entries_of(manifest) as entries:
+        probes, targets = (
+            _photos(data_dir, {who: [photo] for who, photo in entries[part].items()})
+            for part in SINGLE
+        )
         strangers = entries["distractors"]
         if isinstance(strangers, list):
-            strangers = {
-                person: [
-                    str(path.relative_to(data_dir / person))
-                    for path in sorted(photos_below(data_dir / person))
-                ]
-                for person in strangers
-            }
-        gallery = (
-            _photos(data_dir, entries["gallery"])
-            + _photos(data_dir, entries["target_gallery"])
-            + _photos(data_dir, strangers)
-        )
+            strangers = {person: photos_of(data_dir / person) for person in strangers}
+        gallery = _photos(data_dir, entries["gallery"])
+        gallery += _photos(data_dir, entries["target_gallery"]) + _photos(data_dir, strangers)
         hashes = dict(entries.get("hashes", {}))
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{manifest} is not a protocol ({error!r})") from error
     for part, photos in (("probes", probes), ("gallery", gallery), ("target_images", targets)):
         if not photos.paths:
             raise UserError(f"{manifest} is not a protocol (its {part} are empty)")
@@ -99,11 +109,7 @@ def read_protocol(manifest: Path, data_dir: Path) -> Protocol:
 def check(
     manifest: Path, data_dir: Path, photos: Sequence[Path], hashes: Mapping[str, str]
 ) -> None:
-    """Whether the photos of a manifest are there, and are those it was made of.
-
-    Raises:
-      UserError: they are not.
-    """
+    """Raises a `UserError` unless the photos of a manifest are there, and those it was made of."""
     missing = [str(path) for path in photos if not path.is_file()]
     if missing:
         raise UserError(
@@ -139,33 +145,16 @@ def photo_folder(data_dir: Path, cache: Path) -> Path:
     return unpacked
 
 
-def chosen_protocol(
-    quick: bool, data_dir: str | None, manifest: str | None, cache: str
-) -> Protocol:
-    """The protocol that an experiment's flags ask for.
-
-    Raises:
-      UserError: neither --quick nor both --data_dir and --protocol are given, or they do not fit.
-    """
-    if quick:
-        return built_in_protocol()
-    if not (data_dir and manifest):
-        raise UserError("give --data_dir and --protocol, or --quick")
-    return read_protocol(Path(manifest), photo_folder(Path(data_dir), Path(cache)))
-
-
 def built_in_protocol() -> Protocol:
     """A miniature of the protocol on the demo photos: two probes, each known by another photo."""
     paths = {path.name: path for path in demo_photos()}
     probes, others = zip(*SAME_PERSON)
     strangers = sorted(paths.keys() - {*probes, *others})
 
-    def labelled(names: Sequence[str]) -> Labelled:
-        return Labelled(
-            tuple(paths[name] for name in names), tuple(name.split("_")[0] for name in names)
-        )
+    def named(names: Iterable[str]) -> Labelled:
+        return labelled([(paths[name], name.split("_")[0]) for name in names])
 
-    return Protocol("demo", labelled(probes), labelled([*others, *strangers]), labelled(strangers))
+    return Protocol("demo", named(probes), named([*others, *strangers]), named(strangers))
 
 
 def demo_people(folder: Path) -> Path:
@@ -178,23 +167,21 @@ def demo_people(folder: Path) -> Path:
 
 
 def _photos(data_dir: Path, people: Mapping[str, Sequence[str]]) -> Labelled:
-    pairs = [
-        (data_dir / person / name, person) for person, names in people.items() for name in names
-    ]
-    paths, identities = zip(*pairs) if pairs else ((), ())
-    return Labelled(tuple(paths), tuple(identities))
+    return labelled(
+        [(data_dir / who / name, who) for who, names in people.items() for name in names]
+    )
+
+
+def spaced(count: int, total: int) -> np.ndarray:
+    """Indices of `count` of `total` items, evenly spaced; of all if there are no more."""
+    count = min(count, total)
+    return np.unique(np.arange(count) * total // count)
 
 
 def thinned(protocol: Protocol, probes: int) -> Protocol:
     """The protocol with so many probes, evenly spaced; the gallery stays whole."""
     total = len(protocol.probes.paths)
-    kept = np.unique(np.arange(probes) * total // probes) if probes < total else range(total)
-    return protocol._replace(
-        probes=Labelled(
-            tuple(protocol.probes.paths[i] for i in kept),
-            tuple(protocol.probes.identities[i] for i in kept),
-        )
-    )
+    return protocol._replace(probes=protocol.probes.at(spaced(probes, total)))
 
 
 class Faces(NamedTuple):
@@ -208,9 +195,8 @@ class Faces(NamedTuple):
 
     def at(self, indices: np.ndarray) -> "Faces":
         """Those at indices [n]."""
-        paths, digests = ([values[i] for i in indices] for values in (self.paths, self.digests))
-        some = (self.canvases[indices], self.identities[indices])
-        return Faces(tuple(paths), *some, tuple(digests), self.missing)
+        paths, digests = (tuple(some[i] for i in indices) for some in (self.paths, self.digests))
+        return Faces(paths, self.canvases[indices], self.identities[indices], digests, self.missing)
 
 
 def aligned(pixels: np.ndarray) -> np.ndarray:
@@ -231,8 +217,7 @@ def detector() -> Any:
 class Kept(NamedTuple):
     """An array for each photo that gives one, with its file's SHA-256; and (photo, why) for the others."""
 
-    paths: tuple[Path, ...]
-    identities: tuple[str, ...]
+    photos: Labelled
     digests: tuple[str, ...]
     arrays: tuple[np.ndarray, ...]
     missing: tuple[tuple[str, str], ...]
@@ -246,19 +231,18 @@ def kept_by_content(
     It raises `PhotoError` where a photo has none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found, missing = [], []
-    progress = tqdm(photos.paths, desc=folder.name, unit="photo", disable=None)
-    for path, identity in zip(progress, photos.identities, strict=True):
+    found, missing = {}, []
+    for i, path in enumerate(tqdm(photos.paths, desc=folder.name, unit="photo", disable=None)):
         content = digest(path)
         stored = folder / f"{content}.npy"
         try:
             if not stored.exists():
                 write(stored, make(read_photo(path).pixels))
-            found.append((path, identity, content, np.load(stored)))
+            found[i] = (content, np.load(stored))
         except PhotoError as error:
             missing.append((str(path), str(error)))
-    paths, identities, digests, arrays = zip(*found) if found else ((), (), (), ())
-    return Kept(paths, identities, digests, arrays, tuple(missing))
+    digests, arrays = zip(*found.values()) if found else ((), ())
+    return Kept(photos.at(found), digests, arrays, tuple(missing))
 
 
 def faces(
@@ -280,11 +264,11 @@ def faces(
         return np.rint(canvas(pixels)).astype(np.uint8)
 
     kept = kept_by_content(photos, cache / f"{kind}-{version()}", made)
-    if not kept.paths:
+    if not kept.arrays:
         first = f", {kept.missing[0][0]} first ({kept.missing[0][1]})" if kept.missing else ""
         raise UserError(f"none of {len(photos.paths)} photos shows a face{first}")
-    canvases, identities = np.stack(kept.arrays), np.array(kept.identities)
-    return Faces(kept.paths, canvases, identities, kept.digests, kept.missing)
+    identities = np.array(kept.photos.identities)
+    return Faces(kept.photos.paths, np.stack(kept.arrays), identities, kept.digests, kept.missing)
 
 
 def embeddings(verifier: Verifier, found: Faces, cache: Path) -> np.ndarray:

@@ -18,12 +18,13 @@ def people_of(root: Path) -> dict[str, list[str]]:
     if not root.is_dir():
         raise UserError(f"{root} is no folder; give --data_dir a folder of photos")
     folders = sorted(path for path in root.iterdir() if path.is_dir())
-    people = {person.name: _photos(person) for person in folders}
-    people = {name: photos for name, photos in people.items() if photos} or {"": _photos(root)}
+    people = {person.name: photos_of(person) for person in folders}
+    people = {name: photos for name, photos in people.items() if photos} or {"": photos_of(root)}
     if not any(people.values()):
         raise UserError(f"{root} holds no photos; give --data_dir a folder of photos")
     return people
 
 
-def _photos(folder: Path) -> list[str]:
+def photos_of(folder: Path) -> list[str]:
+    """The photos in and below a folder, as paths below it, in order."""
     return [str(path.relative_to(folder)) for path in sorted(photos_below(folder))]

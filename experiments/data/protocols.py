@@ -16,11 +16,7 @@ from tipim_jax.errors import UserError
 def identification(
     people: People, probes: int, targets: int, distractors: int, seed: int
 ) -> dict[str, Any]:
-    """The split of the paper's protocol.
-
-    Raises:
-      UserError: there are too few people, or too few with two photos.
-    """
+    """The split of the paper's protocol; a `UserError` where there are too few people with two photos."""
     rng = np.random.default_rng(seed)
     several = [name for name, photos in people.items() if len(photos) > 1]
     if len(several) < probes + targets or len(people) < probes + targets + distractors:
@@ -46,20 +42,19 @@ def identification(
 def verification(
     people: People, probes: int, targets: int, pairs: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """The photos of a verification protocol, by path below the folder.
+    """The photos of a verification protocol, by path below the folder; targets are `pairs` AIM:TEST, or drawn.
 
     Raises:
-      UserError: there are too few photos, nobody to aim at, or one of `pairs` is not AIM:TEST.
+      UserError: there are too few photos, nobody to aim at, or a pair is none.
     """
     rng = np.random.default_rng(seed)
     aims = {}
-    if pairs:
-        for pair in pairs:
-            aim, _, test = pair.partition(":")
-            if not (aim and test):
-                raise UserError(f"{pair!r} among the --target_pairs is not AIM:TEST, two photos")
-            aims[Path(aim).stem] = {"aim": aim, "test": test}
-    else:
+    for pair in pairs:
+        aim, _, test = pair.partition(":")
+        if not (aim and test):
+            raise UserError(f"{pair!r} among the --target_pairs is not AIM:TEST, two photos")
+        aims[Path(aim).stem] = {"aim": aim, "test": test}
+    if not pairs:
         several = [name for name, photos in people.items() if name and len(photos) > 1]
         for name in sorted(str(n) for n in rng.permutation(several)[:targets]):
             aim, test = rng.choice(list(people[name]), 2, replace=False)
@@ -89,31 +84,21 @@ def verification(
 
 
 def paths_of(manifest: Mapping[str, Any]) -> list[str]:
-    """Every photo that a manifest of either kind names, relative to the folder.
-
-    Raises:
-      KeyError: it lacks a field.
-    """
+    """Every photo that a manifest of either kind names, relative to the folder."""
     if "photos" in manifest:
         tests = [path for aim in manifest["targets"].values() for path in aim.values()]
         return [*manifest["photos"], *manifest.get("others", {}).values(), *tests]
-    parts = (
-        {name: [photo] for name, photo in manifest[part].items()}
-        if part in dataset.SINGLE
-        else manifest[part]
-        for part in ("probes", "gallery", "target_images", "target_gallery", "distractors")
-    )
     return [
-        f"{name}/{photo}" for part in parts for name, photos in part.items() for photo in photos
+        f"{name}/{photo}"
+        for part in ("probes", "gallery", "target_images", "target_gallery", "distractors")
+        for name, photos in manifest[part].items()
+        for photo in ([photos] if part in dataset.SINGLE else photos)
     ]
 
 
 def hashed(manifest: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """The manifest with the SHA-256 of every photo."""
-    return {
-        **manifest,
-        "hashes": {path: dataset.digest(root / path) for path in paths_of(manifest)},
-    }
+    return {**manifest, "hashes": {p: dataset.digest(root / p) for p in paths_of(manifest)}}
 
 
 def based(base: Path, people: People) -> dict[str, Any]:
@@ -122,18 +107,13 @@ def based(base: Path, people: People) -> dict[str, Any]:
     Raises:
       UserError: it is no manifest, or names strangers who are not among `people`.
     """
-    try:
-        manifest = json.loads(base.read_text(encoding="utf-8"))
+    with dataset.entries_of(base) as manifest:
         strangers = manifest.get("distractors")
         absent = []
         if isinstance(strangers, list):
             absent = [name for name in strangers if name not in people]
             manifest["distractors"] = {name: list(people.get(name, ())) for name in strangers}
         paths_of(manifest)
-    except KeyError as error:
-        raise UserError(f"{base} is not a protocol (it has no field {error})") from error
-    except (OSError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{base} is not a protocol ({error})") from error
     if absent:
         raise UserError(
             f"{len(absent)} people of {base.name} are not in this folder, {absent[0]} first; "
@@ -143,13 +123,8 @@ def based(base: Path, people: People) -> dict[str, Any]:
 
 
 def write(manifest: Mapping[str, Any], root: Path, out: Path) -> None:
-    """Writes a manifest with its hashes and says what it holds.
-
-    Raises:
-      UserError: photos that it names are not below `root`, or `out` cannot be written.
-    """
+    """Writes a manifest with its hashes and says what it holds; its photos must be below `root`."""
     dataset.check(out, root, [root / path for path in paths_of(manifest)], {})
     complete = hashed(manifest, root)
     results.write(out, json.dumps(complete, indent=1) + "\n")
-    parts = ", ".join(f"{len(part)} {name}" for name, part in complete.items())
-    print(f"wrote {out}: {parts}")
+    print(f"wrote {out}: {', '.join(f'{len(part)} {name}' for name, part in complete.items())}")

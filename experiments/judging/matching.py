@@ -1,10 +1,9 @@
 """Verification as AMT-GAN measures it: is a protected photo taken for the target, or no longer for oneself?"""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +33,12 @@ class Manifest(NamedTuple):
     # the folder of all photos; those of a person lie in or below a folder of it, unless it is flat
     root: Path
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every photo, once."""
+        tests = [path for pair in self.targets.values() for path in pair]
+        return tuple(dict.fromkeys([*self.photos, *self.others.values(), *tests]))
+
     def person(self, photo: Path) -> str:
         """Whom a photo shows; "" in a flat folder."""
         parts = photo.relative_to(self.root).parts
@@ -50,48 +55,35 @@ def read(manifest: Path, root: Path) -> Manifest:
     Raises:
       UserError: it is no such manifest, its parts do not fit, or its photos are missing or changed.
     """
-    try:
-        entries: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+    with dataset.entries_of(manifest, "verification protocol") as entries:
         photos = tuple(root / photo for photo in entries["photos"])
         others = {root / a: root / b for a, b in entries.get("others", {}).items()}
         targets = {n: (root / t["aim"], root / t["test"]) for n, t in entries["targets"].items()}
         groups = {n: tuple(root / p for p in g) for n, g in entries.get("groups", {}).items()}
         hashes = dict(entries.get("hashes", {}))
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{manifest} is not a verification protocol ({error!r})") from error
     groups = groups or dict.fromkeys(targets, photos)
-    found = Manifest(manifest.stem, photos, others, targets, groups, root)
-    _check_parts(found, manifest, root)
-    named = [*photos, *others.values(), *(path for pair in targets.values() for path in pair)]
-    dataset.check(manifest, root, named, hashes)
-    return found
-
-
-def _check_parts(found: Manifest, manifest: Path, root: Path) -> None:
-    """Whether the parts of a manifest fit each other.
-
-    Raises:
-      UserError: they do not.
-    """
-    for part, named in (("photos", found.photos), ("targets", found.targets)):
+    for part, named in (("photos", photos), ("targets", targets)):
         if not named:
             raise UserError(f"{manifest} names no {part}")
-    if stray := found.groups.keys() ^ found.targets.keys():
+    if apart := groups.keys() ^ targets.keys():
         raise UserError(
-            f"`groups` and `targets` of {manifest} differ in {', '.join(sorted(stray))}; name a group for "
+            f"`groups` and `targets` of {manifest} differ in {', '.join(sorted(apart))}; name a group for "
             "every target, or no groups"
         )
-    for name, group in found.groups.items():
-        if not group:
-            raise UserError(f"the group of {name!r} in {manifest} is empty")
-    known = set(found.photos)
-    parts = {"others": tuple(found.others)} | {f"groups.{n}": g for n, g in found.groups.items()}
+    known = set(photos)
+    parts = {"others": tuple(others), **{f"groups.{name}": group for name, group in groups.items()}}
     for part, paths in parts.items():
         if strays := [str(path.relative_to(root)) for path in paths if path not in known]:
             raise UserError(
                 f"{len(strays)} photos in `{part}` of {manifest}, {strays[0]} first, are not among its "
                 "`photos`"
             )
+    for name, group in groups.items():
+        if not group:
+            raise UserError(f"the group of {name!r} in {manifest} is empty")
+    found = Manifest(manifest.stem, photos, others, targets, groups, root)
+    dataset.check(manifest, root, found.paths, hashes)
+    return found
 
 
 class Scene(NamedTuple):
@@ -103,23 +95,16 @@ class Scene(NamedTuple):
     judges: tuple[Verifier, ...]  # the recognisers
     embeddings: Mapping[str, np.ndarray]  # recogniser -> [N,D] of the faces
 
-    def at(self, paths: Sequence[Path]) -> np.ndarray:
+    def at(self, paths: Sequence[Path | None]) -> np.ndarray:
         """Indices of the faces of these photos; those without a face are left out."""
-        place = {path: i for i, path in enumerate(self.faces.paths)}
+        place: dict[Path | None, int] = {path: i for i, path in enumerate(self.faces.paths)}
         return np.array([place[path] for path in paths if path in place], int)
-
-    def of(self, judge: str, path: Path) -> np.ndarray | None:
-        """[D] embedding of a photo, or None if it shows no face."""
-        found = self.at([path])
-        return self.embeddings[judge][found[0]] if len(found) else None
 
 
 def scene(manifest: Manifest, framing: Framing, models: Sequence[str], cache: Path) -> Scene:
     """Frames and embeds the photos of a manifest."""
-    tests = [path for pair in manifest.targets.values() for path in pair]
-    paths = tuple(dict.fromkeys([*manifest.photos, *manifest.others.values(), *tests]))
-    people = tuple(map(manifest.person, paths))
-    faces = dataset.faces(dataset.Labelled(paths, people), cache, framing.kind, framing.canvas)
+    photos = dataset.labelled([(path, manifest.person(path)) for path in manifest.paths])
+    faces = dataset.faces(photos, cache, framing.kind, framing.canvas)
     seeing = [from_recogniser(framing.frame(zoo.load(model))) for model in models]
     embedded = {judge.name: embed_canvases(judge, faces.canvases) for judge in seeing}
     return Scene(manifest, framing, faces, tuple(seeing), embedded)
@@ -135,9 +120,7 @@ def thresholds(scene: Scene, judge: str) -> tuple[dict[float, float], str]:
         return dict(zip(FARS, paper.THRESHOLDS[judge], strict=True)), "published"
     place = scene.at(scene.manifest.photos)
     people = scene.faces.identities[place]
-    if (
-        len(set(people)) == 1
-    ):  # of a flat folder, where nothing says who is who: all count as different
+    if len(set(people)) == 1:  # a flat folder says of nobody who it is: all count as different
         people = np.arange(len(people))
     _, impostor = judges.pairs(scene.embeddings[judge][place], people)
     if not len(impostor):
@@ -148,10 +131,9 @@ def thresholds(scene: Scene, judge: str) -> tuple[dict[float, float], str]:
 
 
 class Trial(NamedTuple):
-    """Cosines of one protection, before and after, over all photos and targets; PSNR and SSIM.
+    """Cosines [P] of one protection, over all photos and targets; PSNR and SSIM, [P] each.
 
-    Impersonation compares with the photo that tests a target, obfuscation with another photo of the same
-    person. All are [P].
+    Impersonation compares with the photo that tests a target, obfuscation with another of the same person.
     """
 
     before: np.ndarray
@@ -162,15 +144,10 @@ class Trial(NamedTuple):
 def protected(
     run: Run, scene: Scene, text: str, target: str, photos: Sequence[Path]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Protects photos of a manifest from or towards one target, or finds what was made of the same photos
-    already.
+    """Protects photos of a manifest from or towards one target, or finds what was made of them already.
 
-    Returns:
-      Indices [n] of their faces, and canvases [n,160,160,3] uint8; n is less than the number of photos where
-      some show no face.
-
-    Raises:
-      UserError: no photo, or not the target's, shows a face.
+    Returns indices [n] of the faces that they show, and canvases [n,160,160,3] uint8; a `UserError` if no
+    photo, or not the target's, shows one.
     """
     chosen = scene.at(photos)
     if not len(chosen):
@@ -200,31 +177,23 @@ def protected(
 
 
 def trial(run: Run, scene: Scene, text: str, black_box: str, obfuscation: bool) -> Trial:
-    """Protects every photo and compares it as the black box sees it.
-
-    Raises:
-      UserError: for an obfuscation without photos to compare with.
-    """
+    """Protects every photo and compares it as the black box sees it; a `UserError` if there is nothing to."""
     (judge,) = (judge for judge in scene.judges if judge.name == black_box)
     before, after, figures = [], [], []
-    groups = scene.manifest.groups
+    seen, groups = scene.embeddings[black_box], scene.manifest.groups
     if obfuscation:  # what aims at nobody is the same for every target
         groups = {next(iter(groups)): scene.manifest.photos}
     for target, photos in groups.items():
         chosen, canvases = protected(run, scene, text, target, photos)
         embedded = embed_canvases(judge, canvases)
         for i, face, made in zip(chosen, embedded, canvases, strict=True):
-            path = scene.faces.paths[i]
-            other = (
-                scene.manifest.others.get(path)
-                if obfuscation
-                else scene.manifest.targets[target][1]
-            )
-            reference = None if other is None else scene.of(black_box, other)
-            if reference is None:
+            test: Path | None = scene.manifest.targets[target][1]
+            if obfuscation:
+                test = scene.manifest.others.get(scene.faces.paths[i])
+            if not len(other := scene.at([test])):  # there is no such photo, or no face in it
                 continue
-            before.append(float(scene.embeddings[black_box][i] @ reference))
-            after.append(float(face @ reference))
+            before.append(float(seen[i] @ seen[other[0]]))
+            after.append(float(face @ seen[other[0]]))
             clean = scene.faces.canvases[i]
             figures.append((metrics.psnr(clean, made), metrics.ssim(clean, made)))
     if not after:

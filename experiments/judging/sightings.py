@@ -47,7 +47,7 @@ def sightings(photos: dataset.Labelled, cache: Path) -> Sightings:
     """The face that each photo is about; landmarks are kept in `cache` by the photo's content
     and the detector's `version`."""
     kept = dataset.kept_by_content(photos, cache / f"landmarks-{version()}", _main_first)
-    rows = zip(kept.paths, kept.identities, kept.digests, kept.arrays)
+    rows = zip(*kept.photos, kept.digests, kept.arrays)
     seen = [Sighting(path, who, digest, faces[0], faces) for path, who, digest, faces in rows]
     return Sightings(tuple(seen), kept.missing)
 

@@ -36,14 +36,19 @@ def folder(name: str, config: Mapping[str, Any]) -> Path:
 
 
 def protocol() -> dataset.Protocol:
-    """The photos that the flags ask for; raises as `dataset.chosen_protocol` does."""
-    return dataset.chosen_protocol(QUICK.value, DATA_DIR.value, PROTOCOL.value, CACHE.value)
+    """The photos that the flags ask for; a `UserError` if they do not fit."""
+    if QUICK.value:
+        return dataset.built_in_protocol()
+    if not (DATA_DIR.value and PROTOCOL.value):
+        raise UserError("give --data_dir and --protocol, or --quick")
+    folder = dataset.photo_folder(Path(DATA_DIR.value), Path(CACHE.value))
+    return dataset.read_protocol(Path(PROTOCOL.value), folder)
 
 
 def begin(name: str, photos: dataset.Protocol | None = None, /, **config: Any) -> Run:
     """Reads the common flags, makes the folder, prints and keeps the frozen config.
 
-    The rows that a run measures are not part of it: more may be added to the same folder.
+    The rows that a run measures are no part of it: more may be added to the same folder.
 
     Raises:
       UserError: the flags do not say which photos, a model is unknown, or the folder holds another run.
@@ -99,11 +104,7 @@ def run(main: Callable[[list[str]], None], arguments: bool = False) -> None:
 
 
 def numbers(flag: str, texts: Sequence[str]) -> list[int]:
-    """The numbers of a flag that lists some.
-
-    Raises:
-      UserError: one is none, or less than 1.
-    """
+    """The numbers of a flag that lists some; a `UserError` if one is none, or less than 1."""
     for text in texts:
         if not text.isdecimal() or int(text) < 1:
             raise UserError(f"--{flag}: {text!r} is no number of 1 or more")

@@ -28,7 +28,7 @@ def kept(workdir: Path, name: str, make: Callable[[], Arrays]) -> dict[str, np.n
         started = time.perf_counter()
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **make())  # type: ignore[arg-type]
-        results.write_bytes(path, buffer.getvalue())
+        results.write(path, buffer.getvalue())
         with (workdir / LOG).open("a", encoding="utf-8") as log:
             log.write(f"{name}\t{time.perf_counter() - started:.2f}\n")
     with np.load(path) as arrays:

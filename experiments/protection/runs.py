@@ -29,7 +29,7 @@ def note_weights(workdir: Path, models: Iterable[str]) -> None:
     """Notes in `workdir` what the models that its results are made with hold.
 
     Raises:
-      UserError: there is no such model, or results of another one by its name are there already.
+      UserError: results of another model by the name of one are there already.
     """
     path, weights = workdir / results.WEIGHTS, {name: digest(name) for name in models}
     noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -43,11 +43,7 @@ def note_weights(workdir: Path, models: Iterable[str]) -> None:
 
 
 def digest(model: str) -> str:
-    """Changes with a model's weights, network, input or alignment; a name may be registered anew.
-
-    Raises:
-      UserError: there is no such model.
-    """
+    """Changes with a model's weights, network, input or alignment; a name may be registered anew."""
     card = zoo.find(model)
     return hashlib.sha256(repr(card._replace(missing="")).encode()).hexdigest()[:16]
 
@@ -73,11 +69,7 @@ class Run(NamedTuple):
         return {name: preset._replace(steps=QUICK_STEPS) for name, preset in PRESETS.items()}
 
     def named(
-        self,
-        rows: Iterable[str],
-        setting: Setting | None = None,
-        *,
-        every_target: bool = False,
+        self, rows: Iterable[str], setting: Setting | None = None, *, every_target: bool = False
     ) -> dict[str, Name]:
         """The protections of these names (see `specs`).
 
@@ -116,9 +108,7 @@ class Row(NamedTuple):
 
 def subjects_of(run: Run, bench: ranking.Bench, name: Name) -> tuple[np.ndarray, Subjects]:
     """Indices [P] of the probes that a protection is measured on, evenly spaced; those and its targets."""
-    total = len(bench.probes.paths)
-    count = min(name.probes or run.probes, total)
-    chosen = np.unique(np.arange(count) * total // count)
+    chosen = dataset.spaced(name.probes or run.probes, len(bench.probes.paths))
     people = tuple(str(target) for target in bench.targets.identities)
     targets = built_in() if name.virtual else Targets(people, bench.target_embeddings)
     return chosen, Subjects(bench.probes.at(chosen), *targets).first(name.targets)
@@ -149,16 +139,13 @@ class Measured(NamedTuple):
 
 def measured(run: Run, bench: ranking.Bench, name: Name) -> Measured:
     """A protection made and judged; every recogniser's judgement is a cell of its own."""
-    row = protect(run, bench, name)
-    return assessed(run, bench, row, row.cell)
+    return assessed(run, bench, protect(run, bench, name))
 
 
-def assessed(run: Run, bench: ranking.Bench, row: Row, cell: str) -> Measured:
-    """What was made judged, and its quality, all kept below `cell`."""
-
-    def quality() -> dict[str, np.ndarray]:
-        return ranking.quality(row.clean, row.canvases)
-
+def assessed(run: Run, bench: ranking.Bench, row: Row, cell: str = "") -> Measured:
+    """What was made judged, and its quality, all kept below `cell`, the row's own by default."""
+    cell = cell or row.cell
+    quality = partial(ranking.quality, row.clean, row.canvases)
     figures = cells.kept(run.workdir, f"{cell}/quality", quality)
     return Measured(row, judged(run, bench, cell, row), figures)
 

@@ -31,12 +31,14 @@ class Curve(NamedTuple):
     value: Callable[[xr.Dataset], xr.DataArray] | None = None
     each: str = ""  # the axis with a panel for each of its places; none by default
     log: bool = False  # whether the vertical axis is logarithmic
+    over: str = ""  # what is drawn of the targets: "min", "max" or "mean"
 
     def panels(self, made: xr.Dataset) -> dict[str, xr.DataArray]:
         """Title -> [image, step], of what has been recorded and is known somewhere."""
         if self.quantity not in made:
             return {}
         values = made[self.quantity] if self.value is None else self.value(made)
+        values = getattr(values, self.over)("targets") if self.over else values
         panels = {self.title: values}
         if self.each:
             panels = {
@@ -66,9 +68,12 @@ def _switches(made: xr.Dataset) -> xr.DataArray:
     return made["switched"].fillna(0).cumsum("step").assign_coords(step=made["step"])
 
 
-def _others(quantity: str) -> Callable[[xr.Dataset], xr.DataArray]:
+def _others(quantity: str, label: str) -> Curve:
     """A quantity of pairs of witnesses: of the first with each other one."""
-    return lambda made: made[quantity].isel(witness=0, other_witness=slice(1, None))
+    pairs = {"witness": 0, "other_witness": slice(1, None)}
+    return Curve(
+        "first witness and", label, quantity, lambda m: m[quantity].isel(pairs), "other_witness"
+    )
 
 
 # Title of the picture -> its panels, and how to read it.
@@ -78,18 +83,10 @@ CURVES: dict[str, tuple[list[Curve], str]] = {
             Curve("loss", "loss to the chosen target", "loss"),
             Curve("distance to the source", "squared distance", "distance_source"),
             Curve(
-                "distance to the nearest target",
-                "squared distance",
-                "distance_target",
-                lambda made: made["distance_target"].min("targets"),
+                "distance to the nearest target", "squared distance", "distance_target", over="min"
             ),
-            Curve(
-                "mean distance to targets",
-                "squared distance",
-                "distance_target",
-                lambda made: made["distance_target"].mean("targets"),
-            ),
-            Curve("largest gain", "gain", "gain", lambda made: made["gain"].max("targets")),
+            Curve("mean distance to targets", "squared distance", "distance_target", over="mean"),
+            Curve("largest gain", "gain", "gain", over="max"),
             Curve("target switches so far", "switches", "switched", _switches),
         ],
         "Seen through the surrogates and the step's random view: the loss should fall, the distance to the "
@@ -119,39 +116,19 @@ CURVES: dict[str, tuple[list[Curve], str]] = {
         [
             Curve("to the real photo", "cosine", "similarity_source", each="witness"),
             Curve(
-                "to the nearest target",
-                "cosine",
-                "similarity_target",
-                lambda made: made["similarity_target"].max("targets"),
-                each="witness",
+                "to the nearest target", "cosine", "similarity_target", each="witness", over="max"
             ),
         ],
         "Cosines of the image as it is, without a random view, to the real photo (protection lowers it) and "
         "to the nearest target (impersonation raises it); the surrogates among them overfit first.",
     ),
     "Agreement of gradients": (
-        [
-            Curve(
-                "first witness and",
-                "cosine of gradients",
-                "gradient_cosine",
-                _others("gradient_cosine"),
-                each="other_witness",
-            )
-        ],
+        [_others("gradient_cosine", "cosine of gradients")],
         "Cosine of the input gradients of two recognisers for the same goal at the same image: 0 is chance, "
         "and what is above it is what one recogniser's step can do on the other.",
     ),
     "Agreement of signs": (
-        [
-            Curve(
-                "first witness and",
-                "share of pixels",
-                "gradient_sign",
-                _others("gradient_sign"),
-                each="other_witness",
-            )
-        ],
+        [_others("gradient_sign", "share of pixels")],
         "Share of pixels at which two recognisers want to go the same way; a half is chance. Sign steps "
         "move by signs alone, so this is the agreement that counts for them.",
     ),
@@ -169,12 +146,7 @@ CURVES: dict[str, tuple[list[Curve], str]] = {
         [
             Curve("effective rank of target gradients", "directions", "effective_rank"),
             Curve("condition of their Gram matrix", "λ max / λ min", "condition", log=True),
-            Curve(
-                "mean norm of target gradients",
-                "ℓ2 norm",
-                "target_gradient_norm",
-                lambda made: made["target_gradient_norm"].mean("targets"),
-            ),
+            Curve("mean norm of target gradients", "ℓ2 norm", "target_gradient_norm", over="mean"),
         ],
         "An effective rank of 1 says that all targets pull the same way, so the choice hardly matters; T "
         "would be orthogonal directions. The condition is large where some target adds nothing new.",
@@ -235,12 +207,10 @@ def spectra(runs: Runs, quantity: str) -> bytes:
     panels: dict[str, dict[str, Line]] = {}
     for name, made in runs.items():
         values = made[quantity].isel(frequency=slice(1, None))
-        axis, count = values.dims[1], values.shape[1]
         cycles = spectrum.frequencies(2 * values.shape[2])[1:]
-        for row in dict.fromkeys((0, count // 2, count - 1)):
-            title = f"step {values[axis].values[row]}"
-            shown = values.isel({axis: row}).assign_coords(frequency=cycles)
-            panels.setdefault(title, {})[name] = line(shown)
+        for row in dict.fromkeys((0, values.shape[1] // 2, values.shape[1] - 1)):
+            shown = values[:, row].assign_coords(frequency=cycles)
+            panels.setdefault(f"step {int(shown[values.dims[1]])}", {})[name] = line(shown)
     axes = Axes("cycles per pixel", "power over white noise", share=False, log=True)
     return plots.panels(panels, axes)
 
@@ -269,6 +239,10 @@ def foretold(runs: Runs) -> bytes:
 
 def pictures(runs: Runs) -> list[Picture]:
     """Every picture that the recordings hold something for; runs are compared in the same panels."""
+
+    def having(quantity: str) -> Runs:
+        return {name: made for name, made in runs.items() if quantity in made}
+
     made = []
     size = (CANVAS_SIZE, CANVAS_SIZE)
     masks = spectrum.regions(size, tuple(map(tuple, CANVAS_LANDMARKS.tolist())))
@@ -276,21 +250,21 @@ def pictures(runs: Runs) -> list[Picture]:
     for title, (chosen, note) in CURVES.items():
         if drawn := curves(runs, chosen):
             made.append(Picture(title, drawn, note.replace("{areas}", areas)))
-    for quantity, what in (("gradient_power", "gradient"), ("mask_power", "mask")):
-        if having := {name: one for name, one in runs.items() if quantity in one}:
+    for what in ("gradient", "mask"):
+        if some := having(f"{what}_power"):
             note = (
                 f"Power of the {what} by spatial frequency, averaged over directions; white noise is 1 "
                 "everywhere, values above 1 on the left say that it is smooth."
             )
-            made.append(Picture(f"Spectrum of the {what}", spectra(having, quantity), note))
-    for name, one in runs.items():
-        if "gram" in one:
-            note = "Mean cosine of the gradients towards two targets: bright off the diagonal is alike."
-            made.append(Picture(f"Gram matrix of {name}", grams(one["gram"]), note))
-    if having := {name: one for name, one in runs.items() if "predicted" in one}:
+            drawn = spectra(some, f"{what}_power")
+            made.append(Picture(f"Spectrum of the {what}", drawn, note))
+    for name, one in having("gram").items():
+        note = "Mean cosine of the gradients towards two targets: bright off the diagonal is alike."
+        made.append(Picture(f"Gram matrix of {name}", grams(one["gram"]), note))
+    if some := having("predicted"):
         note = (
             "Each point is an image: the sum over the recorded steps of the predicted change against the "
             "realised one. On the diagonal a first-order prediction is exact; below it steps overshoot."
         )
-        made.append(Picture("Predicted and realised", foretold(having), note))
+        made.append(Picture("Predicted and realised", foretold(some), note))
     return made

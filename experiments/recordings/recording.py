@@ -21,7 +21,7 @@ _MOST = 16  # places of a quantity, beyond which it is not written for TensorBoa
 
 def save(path: Path, made: xr.Dataset) -> None:
     """Writes a recording whole or not at all."""
-    results.write_bytes(path, bytes(made.to_netcdf(engine="scipy")))
+    results.write(path, bytes(made.to_netcdf(engine="scipy")))
 
 
 def load(path: Path) -> xr.Dataset:

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 Numbers = Sequence[float] | np.ndarray
+Map = tuple[Numbers, Numbers, np.ndarray]  # x [X], y [Y], values [Y,X]
+Bars = dict[str, dict[str, dict[str, tuple[float, float, float]]]]  # as `bars` takes them
 
 
 class Line(NamedTuple):
@@ -59,18 +61,9 @@ def panels(
     return _png(figure)
 
 
-def maps(
-    plots: Mapping[str, tuple[Numbers, Numbers, np.ndarray]],
-    axes: Axes,
-    value: str,
-    *,
-    lines: bool = False,
-) -> bytes:
-    """Small multiples of values over a plane, title -> (x [X], y [Y], values [Y,X]), each in its own scale of
-    colours.
-
-    `value` labels the colours; `lines` draws level lines over them.
-    """
+def maps(plots: Mapping[str, Map], axes: Axes, value: str, *, lines: bool = False) -> bytes:
+    """Small multiples of values over a plane, each in its own scale of colours, which `value` labels; `lines`
+    draws level lines over them."""
     figure, frames = _figure(len(plots))
     for frame, (title, (x, y, values)) in zip(frames, plots.items()):
         drawn = frame.pcolormesh(x, y, values, shading="nearest")
@@ -84,16 +77,8 @@ def maps(
     return _png(figure)
 
 
-def bars(
-    plots: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]],
-    axes: Axes,
-    *,
-    tilt: bool = False,
-) -> bytes:
-    """Groups of bars with intervals: title -> series -> group -> (value, low, high).
-
-    `tilt` sets long names of groups at an angle.
-    """
+def bars(plots: Bars, axes: Axes) -> bytes:
+    """Groups of bars with intervals: title -> series -> group -> (value, low, high)."""
     figure, frames = _figure(len(plots), 1, wide=True)
     for frame, (title, series) in zip(frames, plots.items()):
         groups = list(dict.fromkeys(group for bars in series.values() for group in bars))
@@ -106,14 +91,14 @@ def bars(
             value, low, high = np.array([bars_[group] for group in there]).T
             reach = np.maximum([value - low, high - value], 0)
             frame.bar(place, value, width, yerr=reach, label=name, error_kw={"linewidth": 0.7})
-        slope = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if tilt else {}
-        frame.set_xticks(range(len(groups)), groups, fontsize=7, **slope)
+        tilt = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(groups) > 8 else {}
+        frame.set_xticks(range(len(groups)), groups, fontsize=7, **tilt)
         _label(frame, title, axes)
     _legend(figure, frames[0])
     return _png(figure)
 
 
-def boxes(plots: Mapping[str, Mapping[str, Sequence[float] | np.ndarray]], axes: Axes) -> bytes:
+def boxes(plots: Mapping[str, Mapping[str, np.ndarray]], axes: Axes) -> bytes:
     """Box plots: title -> name of a box -> its values."""
     figure, frames = _figure(len(plots))
     for frame, (title, groups) in zip(frames, plots.items()):

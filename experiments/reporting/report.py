@@ -41,7 +41,7 @@ def write(folder: Path, title: str, parts: Sequence[Part]) -> Path:
     for part in parts:
         if isinstance(part, Picture):
             name = "".join(c if c.isalnum() else "_" for c in part.title.lower())
-            results.write_bytes(folder / f"{name}.png", part.png)
+            results.write(folder / f"{name}.png", part.png)
     config = (folder / "config.json").read_text(encoding="utf-8")
     return results.write_page(
         folder / "report.html", __file__, title=title, config=config, parts=parts

@@ -44,14 +44,11 @@ def prepare(workdir: str, config: Mapping[str, Any]) -> Path:
     return folder
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all."""
-    write_atomically(path, content, overwrite=True)
+    write_atomically(
+        path, content.encode() if isinstance(content, str) else content, overwrite=True
+    )
 
 
 def kept(path: Path, made_of: Mapping[str, Any], make: Callable[[], Any]) -> Any:

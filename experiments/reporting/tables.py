@@ -1,6 +1,6 @@
 """Lines of tables from what recognisers find: means with intervals, the paper's shape, paired differences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -11,9 +11,11 @@ from experiments.judging import ranking
 from experiments.protection.runs import Measured
 from experiments.protection.specs import Name
 from experiments.reporting import bootstrap, plots
+from experiments.reporting.report import Picture
 from tipim_jax.errors import UserError
 
 Line = dict[str, Any]
+RANK_1 = ("Rank-1-T", "Rank-1-UT")
 
 
 def readings(measured: Measured) -> dict[str, xr.Dataset]:
@@ -69,7 +71,7 @@ def unseen(name: Name, found: xr.Dataset) -> list[str]:
 
 def over_unseen(name: Name, found: xr.Dataset, seed: int) -> Line:
     """Rank-1-T and Rank-1-UT of the only variant as means over `unseen`, with intervals."""
-    hits = found[["Rank-1-T", "Rank-1-UT"]].isel(variant=0).sel(judge=unseen(name, found))
+    hits = found[list(RANK_1)].isel(variant=0).sel(judge=unseen(name, found))
     return intervals(hits.mean("judge"), seed)
 
 
@@ -105,11 +107,7 @@ def pivoted(lines: Sequence[Line], kind: str) -> list[Line]:
 
 
 def compared(a: Measured, b: Measured, seed: int) -> list[Line]:
-    """First minus second on the probes of both: per recogniser, and over all that neither has seen.
-
-    Raises:
-      UserError: they have no probe in common.
-    """
+    """First minus second on the probes of both: per recogniser, and over all that neither has seen."""
     rows = (a.row, b.row)
     common = np.intersect1d(a.row.probes, b.row.probes)
     if not len(common):
@@ -134,13 +132,24 @@ def compared(a: Measured, b: Measured, seed: int) -> list[Line]:
     return made
 
 
-def bars(lines: Sequence[Line]) -> bytes:
-    """A plot of Rank-1 of every protection on every recogniser, with intervals."""
-    panels: dict[str, dict[str, Mapping[str, tuple[float, float, float]]]] = {}
-    for measure in ("Rank-1-T", "Rank-1-UT"):
-        series: dict[str, dict[str, tuple[float, float, float]]] = {}
-        for line in lines:
-            name = f"{line['protection']}@{line['probes']}"
-            series.setdefault(name, {})[line["recogniser"]] = interval(line, measure)
-        panels[measure] = dict(series)
-    return plots.bars(panels, plots.Axes("recogniser", "share of probes"))
+def bars(
+    lines: Sequence[Line], measures: Sequence[str], series: Callable[[Line], str], group: str
+) -> plots.Bars:
+    """Measures with intervals as `plots.bars` takes them; `group` is an entry of the lines."""
+    made: plots.Bars = {}
+    for measure, line in product(measures, lines):
+        bars = made.setdefault(measure, {}).setdefault(series(line), {})
+        bars[line[group]] = interval(line, measure)
+    return made
+
+
+def curve(x: Sequence[float], lines: Sequence[Line], measure: str) -> plots.Line:
+    """A measure with its interval against x, a line for each of its values."""
+    return plots.Line(x, *zip(*(interval(line, measure) for line in lines), strict=True))
+
+
+def rank_1(lines: Sequence[Line]) -> Picture:
+    """Rank-1 of every protection on every recogniser, with intervals."""
+    made = bars(lines, RANK_1, lambda line: f"{line['protection']}@{line['probes']}", "recogniser")
+    drawn = plots.bars(made, plots.Axes("recogniser", "share of probes"))
+    return Picture("Rank-1", drawn, "Higher is better; bars are 95 % intervals.")

@@ -1,10 +1,9 @@
-"""Implementations of TIP-IM on the same images: (a) and (b) in PyTorch, (r), (c) and (d) in JAX.
+"""Implementations of TIP-IM on the same images: (a) and (b) in PyTorch, (c) and (d) in JAX.
 
 (a) has the released structure: batch 1, weights that require gradients, T retained backward passes, T
-candidate forwards, two warps a view; (b) is the same with frozen weights, batched as well as PyTorch can. (r)
-has the structure of (a) in JAX, which computes no gradients of weights unasked (`released.py`). (c) is
-ours with the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with
-random affine views unless said otherwise.
+candidate forwards, two warps a view; (b) is the same with frozen weights, batched as well as PyTorch can;
+(c) is ours with the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in
+ε = 12, with random affine views unless said otherwise.
 """
 
 import hashlib
@@ -17,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.protection import methods
-from experiments.speed import cost, machine, released
+from experiments.speed import cost, machine
 from ports import architectures, random_weights, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import OwnFile
 from ports.convert import export
-from tipim_jax.core import attack, diversity, ensemble
+from tipim_jax.core import attack, ensemble
 from tipim_jax.core.geometry import CANVAS_SIZE
 from tipim_jax.core.types import Attack, Embed, Recogniser
 from tipim_jax.errors import UserError
@@ -34,27 +33,24 @@ NETWORKS = {"mobilefacenet_casia": "mobilefacenet_112x96_128", "irse50": "irse50
 IMPLEMENTATIONS = {
     "a": "PyTorch, released structure",
     "b": "PyTorch, frozen and batched",
-    "r": "JAX, released structure",
     "c": "ours, exhaustive",
     "d": "ours, default",
 }
-PYTORCH = "ab"  # take the extra `parity`
-ONE_BY_ONE = "ar"  # take one image at a time
+PYTORCH = {
+    "a": "released",
+    "b": "batched",
+}  # functions of `pytorch.tip_im`; take the extra `parity`
 
 
 def check_wanted(wanted: str) -> None:
-    """Whether the implementations can be run here.
-
-    Raises:
-      UserError: they cannot.
-    """
+    """Raises a `UserError` unless the implementations can be run here."""
     if unknown := [name for name in wanted or " " if name not in IMPLEMENTATIONS]:
         raise UserError(
             f"--implementations: {unknown[0]!r} is none of {', '.join(IMPLEMENTATIONS)}"
         )
     if set(wanted) & set(PYTORCH) and not machine.pytorch():
         raise UserError(
-            'PyTorch is absent; run `pip install -e ".[parity]"`, or give --implementations=rcd'
+            'PyTorch is absent; run `pip install -e ".[parity]"`, or give --implementations=cd'
         )
 
 
@@ -124,7 +120,7 @@ def composed(name: str, embed: Embed, *, views: bool = True) -> Attack:
 
 
 def ours(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
-    """Makes a JAX implementation; its inputs lie on the device before it is timed."""
+    """(c) or (d); its inputs lie on the device before it is timed."""
     method, params = composed(name, used.combined.embed, views=views), used.combined.params
     keys = jax.random.split(jax.random.key(0), len(given.images))
     epsilon = jnp.asarray(SETTING.epsilon)
@@ -138,45 +134,8 @@ def ours(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attemp
     return attempt
 
 
-_VIEWS = diversity.released_affine()
-
-
-def _view(key: jax.Array, image: jax.Array) -> jax.Array:
-    return _VIEWS.apply(_VIEWS.sample(key), image)
-
-
-def _as_it_is(key: jax.Array, image: jax.Array) -> jax.Array:
-    return image
-
-
-def one_by_one(used: Model, given: Inputs, *, views: bool = True) -> Attempt:
-    """Makes the JAX implementation of the released structure."""
-    images, targets = jnp.asarray(given.images), jnp.asarray(given.targets)
-    keys = jax.random.split(jax.random.key(0), len(images))
-    view = _view if views else _as_it_is
-
-    def last(image: jax.Array, key: jax.Array, steps: int) -> np.ndarray:
-        *_, end = released.iterations(
-            *used.combined,
-            image,
-            targets,
-            epsilon=SETTING.epsilon,
-            alpha=SETTING.alpha,
-            steps=steps,
-            key=key,
-            view=view,
-        )
-        return np.asarray(end.image)
-
-    return lambda steps: np.stack([last(*pair, steps) for pair in zip(images, keys, strict=True)])
-
-
-def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) -> Attempt:
-    """A PyTorch implementation: `structure` is "released" or "batched".
-
-    Raises:
-      UserError: PyTorch has no such network here.
-    """
+def theirs(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
+    """(a) or (b); a `UserError` where PyTorch has no such network here."""
     import torch
 
     from experiments.pytorch import tip_im
@@ -187,26 +146,24 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
         if architecture not in REFERENCES:
             raise UserError(
                 f"{recogniser.name} has no form in PyTorch here ({', '.join(REFERENCES)} have one); "
-                "give --implementations=rcd"
+                "give --implementations=cd"
             )
         reference = REFERENCES[architecture]()
         reference.load(tensors)
-        reference.module.requires_grad_(structure == "released")
+        reference.module.requires_grad_(name == "a")
         usual = ARCHITECTURES[architecture]
         seen = (usual.mean, usual.scale, usual.channels == "BGR")
         embeds.append(tip_im.on_canvas(reference.module, recogniser, *seen))
     images = torch.from_numpy(given.images.transpose(0, 3, 1, 2).copy())
     targets = torch.tensor(given.targets)
-
-    together = 1 if structure == "released" else len(images)
-    attacked, embed = getattr(tip_im, structure), tip_im.joined(embeds, used.weights)
+    attacked, embed = getattr(tip_im, PYTORCH[name]), tip_im.joined(embeds, used.weights)
     ball = {"epsilon": SETTING.epsilon, "alpha": SETTING.alpha}
 
     def attempt(steps: int) -> np.ndarray:
         generator = torch.Generator().manual_seed(0) if views else None
         made = [
             attacked(embed, part, targets, **ball, steps=steps, views=generator)
-            for part in images.split(together)
+            for part in images.split(1 if name == "a" else len(images))
         ]
         return torch.cat(made).detach().numpy().transpose(0, 2, 3, 1)
 
@@ -215,11 +172,7 @@ def theirs(used: Model, given: Inputs, *, structure: str, views: bool = True) ->
 
 def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> Attempt:
     """One of `IMPLEMENTATIONS`, ready to run on these images."""
-    if name in PYTORCH:
-        return theirs(used, given, structure={"a": "released", "b": "batched"}[name], views=views)
-    if name == "r":
-        return one_by_one(used, given, views=views)
-    return ours(used, given, name, views=views)
+    return (theirs if name in PYTORCH else ours)(used, given, name, views=views)
 
 
 @cache

@@ -40,14 +40,9 @@ def flops(used: Ensemble) -> Passes:
 
     forward = jax.jit(used.embed).lower(used.params, canvas).compile()
     whole = jax.jit(both).lower(used.params, canvas, cotangent).compile()
-    one, two = (float(known(c.cost_analysis())["flops"]) for c in (forward, whole))
+    accounts: list[Any] = [compiled.cost_analysis() for compiled in (forward, whole)]
+    one, two = (float(account["flops"]) for account in accounts)
     return Passes(one, two - one)
-
-
-def known(found: Any) -> Any:
-    """What XLA tells of a compiled program; every backend that this runs on does."""
-    assert found is not None
-    return found
 
 
 def passes(compose: Callable[[Embed], Attack], targets: int, steps: int) -> Passes:
@@ -91,8 +86,7 @@ def operations(made: Passes, each: Passes) -> float:
 def capacity(
     name: str, made: Passes, each: Passes, measured: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """What devices do if operations are all that counts, and what was measured (device -> faces/s): a row for
-    each.
+    """A row per device: what it does if operations are all that counts, or was measured to do (faces/s).
 
     `made` are the passes of a face, `each` the FLOP of a pass.
     """

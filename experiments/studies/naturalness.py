@@ -10,7 +10,6 @@ the recognisers that the source does not hold.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ import numpy as np
 
 from experiments.judging import ranking
 from experiments.protection import cells, runs
-from experiments.protection.runs import Measured, Row, Run
+from experiments.protection.runs import Row, Run
 from experiments.reporting import paper, plots, report, results, tables
 from experiments.reporting.report import Picture, Table
 from tipim_jax.core import naturalness, perceptual
@@ -57,88 +56,54 @@ def discrepancy(clean: np.ndarray, protected: np.ndarray) -> np.ndarray:
 
 def quality(run: Run, row: Row) -> dict[str, np.ndarray]:
     """What PSNR and SSIM leave open: "visible" [P] and "MMD" [groups], kept."""
-    protected = row.canvases[:, 0]
-    return cells.kept(
-        run.workdir,
-        f"{row.cell}/naturalness",
-        lambda: {
-            "visible": visible(row.clean, protected),
-            "MMD": discrepancy(row.clean, protected),
-        },
-    )
+
+    def make() -> dict[str, np.ndarray]:
+        masked = row.canvases[:, 0]
+        return {"visible": visible(row.clean, masked), "MMD": discrepancy(row.clean, masked)}
+
+    return cells.kept(run.workdir, f"{row.cell}/naturalness", make)
 
 
-def whole(probes: int, batch: int) -> int:
-    """As many probes, rounded up to full batches."""
-    return -(-probes // batch) * batch
-
-
-def line(measured: Measured, more: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
-    """One row of the table."""
-    row, found, figures = measured
-    made = {"γ": row.name.setting.gamma, "batch": row.name.batch, "probes": len(row.probes)}
-    made |= {name: float(values.mean()) for name, values in {**figures, **more}.items()}
-    return made | tables.over_unseen(row.name, found, seed)
-
-
-def pictures(
-    lines: Sequence[dict[str, Any]], boxes: dict[str, dict[str, Sequence[float] | np.ndarray]]
-) -> list[Picture]:
-    """Figure 5 and Figure 3."""
-    batches = list(dict.fromkeys(line["batch"] for line in lines))
-    curves: dict[str, dict[str, plots.Line]] = {}
-    for measure in ("Rank-1-T", "SSIM"):
-        for batch in batches:
-            those = [line for line in lines if line["batch"] == batch]
-            low, high = (
-                [x[f"{measure} {end}"] for x in those if f"{measure} {end}" in x]
-                for end in ("low", "high")
-            )
-            curves.setdefault(measure, {})[f"batch {batch}"] = plots.Line(
-                [x["γ"] for x in those], [x[measure] for x in those], low, high
-            )
-    return [
-        Picture(
-            "Rank-1-T and SSIM against γ",
-            plots.panels(curves, plots.Axes("γ", "")),
-            "The paper's Figure 5.",
-        ),
-        Picture(
-            "Per photo",
-            plots.boxes(boxes, plots.Axes("γ / batch", "", share=False)),
-            "The paper's Figure 3.",
-        ),
-    ]
+def curves(lines: Sequence[tables.Line]) -> bytes:
+    """Rank-1-T and SSIM against γ, by batch."""
+    made: dict[str, dict[str, plots.Line]] = {"Rank-1-T": {}, "SSIM": {}}
+    for batch in dict.fromkeys(line["batch"] for line in lines):
+        those = [line for line in lines if line["batch"] == batch]
+        gammas = [line["γ"] for line in those]
+        made["Rank-1-T"][f"batch {batch}"] = tables.curve(gammas, those, "Rank-1-T")
+        made["SSIM"][f"batch {batch}"] = plots.Line(gammas, [line["SSIM"] for line in those])
+    return plots.panels(made, plots.Axes("γ", ""))
 
 
 def study(run: Run, attack: str, gammas: Sequence[str], batches: Sequence[int]) -> str:
-    """Measures an attack for every weight of the MMD and every batch; returns its main figure.
-
-    Raises:
-      UserError: the attack is none, or a weight is no number.
-    """
+    """Measures an attack for every weight of the MMD and every batch; returns its main figure."""
     if run.quick:
         attack, gammas, batches = "sface/mim", ["3"], [2]
-    rows = [
-        f"{attack}:gamma={gamma}:batch={batch}@{whole(run.probes, batch)}"
+    # so many more probes that every batch is full
+    names = run.named(
+        f"{attack}:gamma={gamma}:batch={batch}@{-(-run.probes // batch) * batch}"
         for batch in batches
         for gamma in gammas
-    ]
-    names = run.named(rows)
+    )
     bench = ranking.bench(run.protocol, run.models, run.cache)
-    lines, boxes = [], {"PSNR": {}, "SSIM": {}, "visible": {}}  # type: ignore[var-annotated]
+    lines: list[tables.Line] = []
+    boxes: dict[str, dict[str, np.ndarray]] = {"PSNR": {}, "SSIM": {}, "visible": {}}
     for name in names.values():
-        measured = runs.measured(run, bench, name)
-        more = quality(run, measured.row)
-        lines.append(line(measured, more, run.seed))
-        for title, values in boxes.items():
-            values[f"{name.setting.gamma:g} / {name.batch}"] = {**measured.quality, **more}[title]
+        row, found, figures = runs.measured(run, bench, name)
+        figures = {**figures, **quality(run, row)}
+        line = {"γ": name.setting.gamma, "batch": name.batch, "probes": len(row.probes)}
+        line |= {measure: float(values.mean()) for measure, values in figures.items()}
+        lines.append(line | tables.over_unseen(name, found, run.seed))
+        for measure, groups in boxes.items():
+            groups[f"{name.setting.gamma:g} / {name.batch}"] = figures[measure]
+    drawn = plots.boxes(boxes, plots.Axes("γ / batch", "", share=False))
     print(results.save(run.workdir, "naturalness", lines, missing=bench.missing))
     parts: list[report.Part] = [
         Table("Naturalness", lines, "Rank-1 over the recognisers that the source does not hold."),
         Table("The paper's Table 5, ArcFace", paper.TABLE_5),
         Table("The paper's Table 6, CosFace", paper.TABLE_6),
-        *pictures(lines, boxes),
+        Picture("Rank-1-T and SSIM against γ", curves(lines), "The paper's Figure 5."),
+        Picture("Per photo", drawn, "The paper's Figure 3."),
     ]
     report.write(run.workdir, "Naturalness", parts)
     last = lines[-1]

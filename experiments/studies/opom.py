@@ -9,7 +9,6 @@ the mask on, each scaled by the root of its weight and joined end to end. Square
 over the photos, and every method of `experiments.protection.methods` takes it like a single photo.
 """
 
-from collections.abc import Callable
 from functools import cache
 
 import jax
@@ -17,11 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.judging import ranking
-from experiments.judging.ranking import Bench
 from experiments.protection import cells, methods, runs, specs
 from experiments.protection.methods import Method, Setting
 from experiments.protection.runs import Run
-from experiments.protection.specs import Subjects
 from experiments.reporting import report, results, tables
 from tipim_jax.core import batching, ensemble
 from tipim_jax.core.types import Embed, PyTree
@@ -74,28 +71,8 @@ def worn(canvases: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.clip(canvases.astype(np.int16) + mask, 0, 255).astype(np.uint8)
 
 
-def maker(
-    run: Run, bench: Bench, name: specs.Name, subjects: Subjects, photos: int
-) -> Callable[[str], np.ndarray]:
-    """person -> mask [160,160,3] int16."""
-    combined = specs.combined(name.surrogates)
-    method = methods.compose(name.method, joined(combined.embed), name.setting)
-    targets = subjects.joined(name.surrogates)
-    targets = targets[:1] if method.single else targets
-
-    def make(person: str) -> np.ndarray:
-        own = bench.gallery.canvases[bench.gallery.identities == person][:photos]
-        return mask(method, combined, own, photos, targets, run.seed)
-
-    return make
-
-
 def study(run: Run, attack: str, photos: int, epsilon: float) -> str:
-    """Makes and measures a mask per person, on so many photos at the most; returns its main figure.
-
-    Raises:
-      UserError: the attack is none that this study can make.
-    """
+    """Makes and measures a mask per person, on so many photos at the most; returns its main figure."""
     if run.quick:
         attack, photos = "sface/mim_untargeted", 1
     setting = Setting(epsilon=epsilon, alpha=1.0, diversity="none")
@@ -106,18 +83,25 @@ def study(run: Run, attack: str, photos: int, epsilon: float) -> str:
     bench = ranking.bench(run.protocol, run.models, run.cache)
     (clean,) = run.named(["unprotected"]).values()
     before = runs.measured(run, bench, clean)
-    make = maker(run, bench, name, runs.subjects_of(run, bench, name)[1], photos)
+    combined = specs.combined(name.surrogates)
+    method = methods.compose(name.method, joined(combined.embed), name.setting)
+    targets = runs.subjects_of(run, bench, name)[1].joined(name.surrogates)
+    targets = targets[:1] if method.single else targets
     people = bench.probes.identities[before.row.probes]
+
+    def make(person: str) -> np.ndarray:
+        own = bench.gallery.canvases[bench.gallery.identities == person][:photos]
+        return mask(method, combined, own, photos, targets, run.seed)
+
     masks = cells.in_parts(
         run.workdir,
         f"{name.folder}/masks@{len(people)}",
         len(people),
         run.batch_size,
-        lambda indices: {"masks": np.stack([make(str(people[i])) for i in indices])},
+        lambda indices: {"masks": np.stack([make(people[i]) for i in indices])},
     )["masks"]
     protected = np.stack([worn(c[None], m) for c, m in zip(before.row.clean, masks)])
-    row = runs.Row(name, before.row.probes, before.row.clean, protected)
-    after = runs.assessed(run, bench, row, row.cell)
+    after = runs.assessed(run, bench, before.row._replace(name=name, canvases=protected))
     lines = [*tables.lines(before, run.seed), *tables.lines(after, run.seed)]
     results.save(run.workdir, "opom", lines, missing=bench.missing)
     table = tables.pivoted(lines, ranking.UT)
@@ -125,7 +109,7 @@ def study(run: Run, attack: str, photos: int, epsilon: float) -> str:
     title = f"One mask per person, of up to {photos} photos, on a photo it has not seen"
     parts: list[report.Part] = [
         report.Table(title, table, "Rank-1-UT [95 %] / Rank-5-UT, percent."),
-        report.Picture("Rank-1", tables.bars(lines), "Higher is better; bars are 95 % intervals."),
+        tables.rank_1(lines),
     ]
     report.write(run.workdir, "OPOM", parts)
     last = lines[-1]

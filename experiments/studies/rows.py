@@ -5,19 +5,14 @@ from collections.abc import Sequence
 from experiments.judging import ranking
 from experiments.protection import runs
 from experiments.reporting import paper, report, results, tables
-from experiments.reporting.report import Picture, Table
+from experiments.reporting.report import Table
 from tipim_jax.errors import UserError
 
 _QUICK = ["unprotected", "sface/mim_best", "sface/mim"]
 
 
 def study(run: runs.Run, rows: Sequence[str], compare: Sequence[str]) -> str:
-    """Measures protections, and the first of `compare` minus each of the others; returns the figure of the
-    last.
-
-    Raises:
-      UserError: one of them is no protection, or there is only one to compare.
-    """
+    """Measures protections, and the first of `compare` minus each of the others; returns the last's figure."""
     if run.quick:
         rows, compare = _QUICK, _QUICK[1:]
     if len(compare) == 1:
@@ -34,7 +29,7 @@ def study(run: runs.Run, rows: Sequence[str], compare: Sequence[str]) -> str:
         Table("The paper's Table 4", paper.TABLE_4, paper.TABLE_7),
         Table("The paper's Table 8, MegFace gallery, Rank-1-T", paper.TABLE_8),
         Table("Published rows of this launch", paper.IDENTIFICATION_ROWS, paper.RECALLED),
-        Picture("Rank-1", tables.bars(lines), "Higher is better; bars are 95 % intervals."),
+        tables.rank_1(lines),
     ]
     if compare:
         first, *others = (made[text] for text in compare)

@@ -8,7 +8,6 @@ recognisers that the source does not hold; all of them are in survival.csv.
 import hashlib
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from experiments.protection.degradations import AS_MADE, DEGRADATIONS, FAMILIES
 from experiments.reporting import plots, report, results, tables
 from experiments.reporting.report import Picture, Table
 
+MEASURES = ("Rank-1-UT", "Rank-1-T")
 _QUICK = (AS_MADE, "JPEG 75", "blur 1")
 
 
@@ -33,47 +33,30 @@ def degraded(canvases: np.ndarray, name: str, seed: int) -> np.ndarray:
     return np.stack([one(canvas) for canvas in flat]).reshape(canvases.shape)
 
 
-MEASURES = ("Rank-1-UT", "Rank-1-T")
-_QUICK = (AS_MADE, "JPEG 75", "blur 1")
-Curves = dict[str, dict[str, plots.Line]]
-Bars = dict[str, dict[str, dict[str, tuple[float, float, float]]]]
-
-
-def curves(lines: list[dict[str, Any]]) -> tuple[Curves, dict[str, plots.Axes]]:
-    """Share against strength by "family: measure" and protection, from what was not degraded on; its axes."""
-    made: Curves = {}
+def curves(lines: list[tables.Line]) -> bytes:
+    """Share against strength by family and protection, from what was not degraded on."""
+    made: dict[str, dict[str, plots.Line]] = {}
     axes = {}
     there = {DEGRADATIONS[line["after"]].family for line in lines}
-    for measure, family in product(MEASURES, [family for family in FAMILIES if family in there]):
+    families = [family for family in FAMILIES if family in there]
+    for measure, family in product(MEASURES, families):
         title = f"{family}: {measure}"
         axes[title] = plots.Axes(FAMILIES[family], "share of probes")
+        graded = {
+            after: one.strength
+            for after, one in DEGRADATIONS.items()
+            if after == AS_MADE or one.family == family
+        }
         for protection in dict.fromkeys(line["protection"] for line in lines):
-            points = sorted(
-                (DEGRADATIONS[line["after"]].strength, *tables.interval(line, measure))
-                for line in lines
-                if line["protection"] == protection
-                and (line["after"] == AS_MADE or DEGRADATIONS[line["after"]].family == family)
-            )
-            made.setdefault(title, {})[protection] = plots.Line(*zip(*points, strict=True))
-    return made, axes
-
-
-def bars(lines: list[dict[str, Any]]) -> Bars:
-    """Measure -> protection -> degradation that is one of its kind -> share and interval."""
-    made: Bars = {}
-    for measure, line in product(MEASURES, lines):
-        if not DEGRADATIONS[line["after"]].family:
-            series = made.setdefault(measure, {}).setdefault(line["protection"], {})
-            series[line["after"]] = tables.interval(line, measure)
-    return made
+            those = [x for x in lines if x["protection"] == protection and x["after"] in graded]
+            those.sort(key=lambda line: graded[line["after"]])
+            strengths = [graded[line["after"]] for line in those]
+            made.setdefault(title, {})[protection] = tables.curve(strengths, those, measure)
+    return plots.panels(made, axes, columns=len(families))
 
 
 def study(run: runs.Run, rows: Sequence[str]) -> str:
-    """Measures protections after every degradation; returns its main figure.
-
-    Raises:
-      UserError: a row is no protection.
-    """
+    """Measures protections after every degradation; returns its main figure."""
     names = run.named(["unprotected", "sface/mim"] if run.quick else rows)
     bench = ranking.bench(run.protocol, run.models, run.cache)
     lines, all_lines = [], []
@@ -82,7 +65,7 @@ def study(run: runs.Run, rows: Sequence[str]) -> str:
         for after in _QUICK if run.quick else DEGRADATIONS:
             worse = row._replace(canvases=degraded(row.canvases, after, run.seed))
             found = runs.judged(run, bench, f"{row.cell}/after {after}", worse)
-            head = {"protection": name.text, "probes": len(row.probes), "after": after}
+            head: tables.Line = {"protection": name.text, "probes": len(row.probes), "after": after}
             shares = found.mean(("photo", "variant"))
             for judge in shares["judge"].values.tolist():
                 own = {str(m): float(share) for m, share in shares.sel(judge=judge).items()}
@@ -90,11 +73,11 @@ def study(run: runs.Run, rows: Sequence[str]) -> str:
             lines.append(head | tables.over_unseen(name, found, run.seed))
     results.save(run.workdir, "survival", all_lines, missing=bench.missing)
     print(results.save(run.workdir, "summary", lines))
-    graded, axes = curves(lines)
-    panels = plots.panels(graded, axes, columns=len(graded) // len(MEASURES))
-    others = plots.bars(bars(lines), plots.Axes("after", "share of probes"))
+    single = [line for line in lines if not DEGRADATIONS[line["after"]].family]
+    bars = tables.bars(single, MEASURES, lambda line: str(line["protection"]), "after")
+    others = plots.bars(bars, plots.Axes("after", "share of probes"))
     parts: list[report.Part] = [
-        Picture("Rank-1 against strength", panels, "Strength 0 is as made."),
+        Picture("Rank-1 against strength", curves(lines), "Strength 0 is as made."),
         Picture("Rank-1 after the others", others, "Bars are 95 % intervals."),
         Table("Mean over the recognisers that the source does not hold", lines),
         Table("Every recogniser", all_lines),

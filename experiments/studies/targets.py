@@ -7,6 +7,7 @@ target each protected probe ends nearest to on the white box.
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 from experiments.judging import ranking
 from experiments.protection import cells, runs
@@ -14,19 +15,14 @@ from experiments.reporting import paper, plots, report, results, tables
 from experiments.reporting.report import Picture, Table
 
 
-def curves(lines: list[tables.Line], counts: Sequence[int]) -> dict[str, dict[str, plots.Line]]:
-    """Measure -> recogniser -> Rank-1 against the number of targets; lines in the order of counts."""
+def curves(lines: list[tables.Line], counts: Sequence[int]) -> bytes:
+    """Rank-1 against the number of targets on every recogniser; lines in the order of counts."""
     made: dict[str, dict[str, plots.Line]] = {}
-    for measure in ("Rank-1-T", "Rank-1-UT"):
-        for recogniser in dict.fromkeys(line["recogniser"] for line in lines):
-            those = [line for line in lines if line["recogniser"] == recogniser]
-            star = "*" if those[0]["surrogate"] else ""
-            values = (
-                [line[key] for line in those]
-                for key in (measure, f"{measure} low", f"{measure} high")
-            )
-            made.setdefault(measure, {})[recogniser + star] = plots.Line(counts, *values)
-    return made
+    for measure, recogniser in product(tables.RANK_1, {line["recogniser"]: 0 for line in lines}):
+        those = [line for line in lines if line["recogniser"] == recogniser]
+        name = recogniser + "*" * those[0]["surrogate"]
+        made.setdefault(measure, {})[name] = tables.curve(counts, those, measure)
+    return plots.panels(made, plots.Axes("targets", "share of probes"))
 
 
 def taken(run: runs.Run, bench: ranking.Bench, measured: runs.Measured) -> list[tables.Line]:
@@ -67,21 +63,15 @@ def taken(run: runs.Run, bench: ranking.Bench, measured: runs.Measured) -> list[
 
 
 def study(run: runs.Run, attack: str, counts: Sequence[int], virtual: str | None) -> str:
-    """Measures an attack on so many targets, and on virtual ones with the source `virtual`; returns its main
-    figure.
-
-    Raises:
-      UserError: the attack is none.
-    """
+    """Measures an attack on so many targets, and on virtual ones of the source `virtual`; returns its figure."""
     if run.quick:
         attack, counts = "sface/mim", [1, 2]
     names = run.named([f"{attack}:targets={count}" for count in counts])
     method = attack.partition("/")[2]
     other = run.named([f"{virtual}/{method}:virtual=1"] if virtual else [])
     bench = ranking.bench(run.protocol, run.models, run.cache)
-    counted, virtually = (
-        [runs.measured(run, bench, name) for name in part.values()] for part in (names, other)
-    )
+    counted = [runs.measured(run, bench, name) for name in names.values()]
+    virtually = [runs.measured(run, bench, name) for name in other.values()]
     lines, beside = (
         [line for measured in part for line in tables.lines(measured, run.seed)]
         for part in (counted, virtually)
@@ -92,11 +82,10 @@ def study(run: runs.Run, attack: str, counts: Sequence[int], virtual: str | None
         print(results.save(run.workdir, f"rank-{kind}", table))
     choices = [line for measured in counted for line in taken(run, bench, measured)]
     results.save(run.workdir, "nearest", choices)
-    picture = plots.panels(curves(lines, counts), plots.Axes("targets", "share of probes"))
     parts: list[report.Part] = [
         Picture(
             "Rank-1 against the number of targets",
-            picture,
+            curves(lines, counts),
             "The paper's Figure 7; * is a white box.",
         ),
         Table("Rank-1-T [95 % interval] / Rank-5-T, percent", shapes[ranking.T]),
