@@ -9,9 +9,9 @@
 
 --method has the grammar of `experiments.protection.specs` without source and `_best`. --probes=all takes every
 probe; those that do more than look on run every --stride steps. The run leaves `recording.nc` (an
-`xarray.Dataset`: `experiments.recordings.recording.load`), `report.html`, and with --tensorboard scalars for
-TensorBoard. A run that was stopped goes on. --surface=N adds slices of the loss surface of N images. --overhead
-measures what the default probes cost instead. --quick: the two demo probes, four steps.
+`xarray.Dataset`: `experiments.recordings.recording.load`) and `report.html`. A run that was stopped goes on.
+--surface=N adds slices of the loss surface of N images. --overhead measures what the default probes cost
+instead. --quick: the two demo probes, four steps.
 """
 
 from functools import partial
@@ -47,7 +47,6 @@ _STRIDE = flags.DEFINE_integer(
     "stride", 5, "Steps between looks of the probes that cost passes.", lower_bound=1
 )
 _SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.", lower_bound=0)
-_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write scalars for TensorBoard too.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Folders of two runs to overlay.")
 _OVERHEAD = flags.DEFINE_bool("overhead", False, "Measure the cost of the default probes.")
 
@@ -56,23 +55,26 @@ _QUICK = Setting(steps=4)
 _QUICK_PROBES = ("identity", "movement", "frequency", "face_regions", "similarity")
 
 
-def compare(folders: list[str], workdir: Path) -> None:
+def compare(folders: list[str]) -> None:
     """Overlays runs in one report."""
+    if len(folders) < 2:
+        raise UserError("--compare takes the folders of two runs")
+    workdir = Path(launch.WORKDIR.value or "results/dynamics_compared")
     runs = {Path(f).name: recording.load(Path(f) / RECORDING) for f in folders}
     results.prepare(str(workdir), {"compare": folders})
     rows = [line for name, made in runs.items() for line in outcome(name, made)]
     parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]
-    report.write(workdir, "Gradient dynamics compared", [*parts, *path_plots.pictures(runs)])
+    page = report.write(workdir, "Gradient dynamics compared", [*parts, *path_plots.pictures(runs)])
+    print(f"{' and '.join(folders)} overlaid in {page}")
 
 
 def outcome(name: str, made: xr.Dataset) -> list[dict[str, Any]]:
     """Rank-N and quality of a recording: a row for each judge."""
-    psnr = float(made["PSNR"].mean())
-    rows = []
-    for judge in made["judge"].values:
-        ranks = {m: float(made[m].sel(judge=judge).mean()) for m in ranking.MEASURES}
-        rows.append({"run": name, "recogniser": str(judge), **ranks, "PSNR": psnr})
-    return rows
+    shares = made[[*ranking.MEASURES, "PSNR"]].mean("image")
+    return [
+        {"run": name, "recogniser": str(judge), **{str(m): float(v) for m, v in one.items()}}
+        for judge, one in ((judge, shares.sel(judge=judge)) for judge in made["judge"].values)
+    ]
 
 
 def slices(seen: recorder.Watched, names: list[str]) -> Picture:
@@ -118,14 +120,8 @@ def overhead(run: Run, bench: ranking.Bench, watch: Watch, repeats: int) -> list
 
 
 def main(argv: list[str]) -> None:
-    folders = [*_COMPARE.value, *argv[1:]]
-    if folders:
-        if len(folders) < 2:
-            raise UserError("--compare takes the folders of two runs")
-        workdir = Path(launch.WORKDIR.value or "results/dynamics_compared")
-        compare(folders, workdir)
-        print(f"{' and '.join(folders)} overlaid in {workdir / 'report.html'}")
-        return
+    if folders := [*_COMPARE.value, *argv[1:]]:
+        return compare(folders)
     quick = launch.QUICK.value
     surrogates = ["sface"] if quick else _SURROGATES.value
     names = _QUICK_PROBES if quick else tuple(_PROBES.value)
@@ -152,8 +148,6 @@ def main(argv: list[str]) -> None:
     seen = recorder.watched(run, bench, watch, name.folder)
     made = seen.recording
     recording.save(run.workdir / RECORDING, made)
-    if _TENSORBOARD.value:
-        recording.write_scalars(run.workdir / "tensorboard", made)
     rows = outcome(name.text, made)
     print(results.save(run.workdir, "outcome", rows, machine=results.machine()))
     parts: list[Table | Picture] = [Table("Outcome", rows, "Shares of images.")]

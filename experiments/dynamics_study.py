@@ -103,19 +103,18 @@ def switching(study: Study) -> Answer:
         target, count = made["target"].values, switched.sum(axis=1)
         steps = switched.shape[1]
         final = np.where(count > 0, steps - np.argmax(switched[:, ::-1], axis=1), 0)
-        third = -(-steps // 3)
+        third, total = -(-steps // 3), max(count.sum(), 1)
+        shares = {
+            "switches, mean": count.mean(),
+            "median": np.median(count),
+            "never": np.mean(count == 0),
+            "first third": switched[:, :third].sum() / total,
+            "last third": switched[:, -third:].sum() / total,
+            "last switch, median step": np.median(final),
+            "ends at its first target": np.mean(target[:, 0] == target[:, -1]),
+        }
         rows.append(
-            {
-                "search": shown,
-                "switches, mean": float(count.mean()),
-                "median": float(np.median(count)),
-                "never": float(np.mean(count == 0)),
-                "first third": float(switched[:, :third].sum() / max(count.sum(), 1)),
-                "last third": float(switched[:, -third:].sum() / max(count.sum(), 1)),
-                "last switch, median step": float(np.median(final)),
-                "ends at its first target": float(np.mean(target[:, 0] == target[:, -1])),
-                **study.outcome(made),
-            }
+            {"search": shown, **{k: float(v) for k, v in shares.items()}, **study.outcome(made)}
         )
         if name == shown:
             at = np.arange(1, steps + 1)
@@ -135,69 +134,60 @@ def switching(study: Study) -> Answer:
 def agreement(study: Study) -> Answer:
     """Whether black boxes' gradients agree with the surrogate's, and whether that foretells transfer."""
     rows: list[dict[str, Any]] = []
-    cosines: dict[str, dict[str, Line]] = {}
-    realised: dict[str, dict[str, Line]] = {}
-    clouds: dict[str, dict[str, Line]] = {}
-    for name in REACH:
+    lines: dict[str, dict[str, dict[str, Line]]] = {"cosine": {}, "realised": {}, "cloud": {}}
+    for name, witness in product(REACH, study.witnesses):
         made, views = study.recorded(name), name.split(",")[0]
         steps = made["look"].values
-        goal = made["target"][:, steps[-1]].drop_vars("step", errors="ignore")
-        middle = len(steps) // 2
-        for witness in study.witnesses:
-            pair = {
-                "witness": 0,
-                "other_witness": made["other_witness"].values.tolist().index(witness),
-            }
-            cosine, sign = (made[q].isel(pair).values for q in ("gradient_cosine", "gradient_sign"))
-            seen = made.sel(witness=witness)
-            near = seen["similarity_target"].isel(targets=goal)
-            margins = (near - seen["similarity_source"]).values
-            margin, start = margins[:, -1], margins[:, 0]
-            told, came = seen["predicted"].values, seen["realised"]
-            reached = made["Rank-1-T"].sel(judge=witness).values
-            mean = cosine.mean(axis=1)
-            rows.append(
-                {
-                    "views": views,
-                    "black box": witness,
-                    "cosine, step 0": float(np.median(cosine[:, 0])),
-                    f"step {steps[-1]}": float(np.median(cosine[:, -1])),
-                    "same sign, step 0": float(np.median(sign[:, 0])),
-                    f"same sign, step {steps[-1]}": float(np.median(sign[:, -1])),
-                    "ρ(cosine at step 0, margin)": _rank_correlation(cosine[:, 0], margin),
-                    "given the margin after step 0": _rank_correlation(
-                        cosine[:, 0], margin, given=start
-                    ),
-                    "ρ(mean cosine, margin)": _rank_correlation(mean, margin),
-                    "AUC of mean cosine for Rank-1-T": _auc(mean, reached),
-                    "ρ(predicted, realised)": _rank_correlation(
-                        told.sum(axis=1), came.values.sum(axis=1)
-                    ),
-                    f"realised at step {steps[middle]}": float(np.median(came[:, middle])),
-                }
-            )
-            realised.setdefault(witness, {})[views] = path_plots.line(came)
-            drawn = path_plots.line(made["gradient_cosine"].isel(pair))
-            cosines.setdefault(witness, {})[views] = drawn
-            clouds.setdefault(witness, {})[views] = Line(mean, margin)
+        pair = {"witness": 0, "other_witness": made["other_witness"].values.tolist().index(witness)}
+        pairs = made[["gradient_cosine", "gradient_sign"]].isel(pair)
+        cosine, sign = (values.values for values in pairs.values())
+        seen, goal = (
+            made.sel(witness=witness),
+            made["target"][:, steps[-1]].drop_vars("step", errors="ignore"),
+        )
+        near = seen["similarity_target"].isel(targets=goal)
+        margins = (near - seen["similarity_source"]).values
+        start, margin, mean = margins[:, 0], margins[:, -1], cosine.mean(axis=1)
+        told, came, middle = seen["predicted"].values, seen["realised"], len(steps) // 2
+        figures = {
+            "cosine, step 0": np.median(cosine[:, 0]),
+            f"step {steps[-1]}": np.median(cosine[:, -1]),
+            "same sign, step 0": np.median(sign[:, 0]),
+            f"same sign, step {steps[-1]}": np.median(sign[:, -1]),
+            "ρ(cosine at step 0, margin)": _rank_correlation(cosine[:, 0], margin),
+            "given the margin after step 0": _rank_correlation(cosine[:, 0], margin, given=start),
+            "ρ(mean cosine, margin)": _rank_correlation(mean, margin),
+            "AUC of mean cosine for Rank-1-T": _auc(
+                mean, made["Rank-1-T"].sel(judge=witness).values
+            ),
+            "ρ(predicted, realised)": _rank_correlation(told.sum(1), came.values.sum(1)),
+            f"realised at step {steps[middle]}": np.median(came[:, middle]),
+        }
+        rows.append(
+            {"views": views, "black box": witness, **{k: float(v) for k, v in figures.items()}}
+        )
+        lines["cosine"].setdefault(witness, {})[views] = path_plots.line(pairs["gradient_cosine"])
+        lines["realised"].setdefault(witness, {})[views] = path_plots.line(came)
+        lines["cloud"].setdefault(witness, {})[views] = Line(mean, margin)
     axes = Axes("step", "cosine with the surrogate's gradient", share=False)
+    change = Axes("step", "change of the margin by the step", share=False)
     scatter = Axes("mean cosine along the path", "margin after the attack", share=False)
     return rows, [
         Picture(
             "Gradient agreement",
-            plots.panels(cosines, axes),
+            plots.panels(lines["cosine"], axes),
             "Median and quartiles over images of the cosine between the surrogate's and a black box's input "
             "gradient at the same image, without a random view. 0 is chance.",
         ),
         Picture(
             "Realised change",
-            plots.panels(realised, Axes("step", "change of the margin by the step", share=False)),
+            plots.panels(lines["realised"], change),
             "What a step, made on the surrogate, does to the black box's margin (cosine to the target minus "
             "cosine to the real photo). Below 0 the attack undoes its own transfer.",
         ),
         Picture(
             "Agreement and transfer",
-            plots.panels(clouds, scatter, cloud=True),
+            plots.panels(lines["cloud"], scatter, cloud=True),
             "A point is an image. Margin: cosine to the target minus cosine to the real photo, on the black "
             "box, after the attack. A rising cloud says that agreement foretells transfer.",
         ),
@@ -305,9 +295,9 @@ def bending(study: Study) -> Answer:
         values = values[..., 0] if values.ndim == 3 else values
         panels[title] = {"median": path_plots.line(values)}
         axes[title] = Axes("step", unit, share=False)
-        middle = dict(zip(values["look"].values, values.median("image").values))
+        middle = zip(values["look"].values, values.median("image").values)
+        steps = {f"step {step}": f"{value:.3g}" for step, value in middle}
         higher = float((values[:, -1] > values[:, 0]).mean())
-        steps = {f"step {step}": f"{value:.3g}" for step, value in middle.items()}
         rows.append({"quantity": title, **steps, "higher at the end": higher})
     note = (
         "On the surrogate, at the image as it is. `higher at the end` is the share of images whose last "

@@ -34,7 +34,7 @@ from experiments.protection import saved, specs
 from experiments.protection.degradations import JOURNEYS
 from experiments.protection.methods import Setting
 from experiments.protection.runs import QUICK_STEPS, Run
-from experiments.reporting import plots, report, results
+from experiments.reporting import plots, report, results, tables
 from experiments.reporting.report import Picture, Table
 from experiments.seeing import sheet, visibility
 from experiments.seeing.visibility import head
@@ -65,11 +65,7 @@ _QUICK_ROWS = ["unprotected", "sface/low"]
 
 
 def chosen_probes(text: str) -> tuple[int, int]:
-    """(first, count) of --probes.
-
-    Raises:
-      UserError: it is not two numbers.
-    """
+    """(first, count) of --probes."""
     first, _, count = text.partition(":")
     if not (first.isdecimal() and count.isdecimal()):
         raise UserError(f"--probes={text} is not FIRST:COUNT; give 0:100, for example")
@@ -77,11 +73,7 @@ def chosen_probes(text: str) -> tuple[int, int]:
 
 
 def named(texts: Sequence[str], panel: Sequence[str], quick: bool) -> dict[str, specs.Name]:
-    """The protections of --rows.
-
-    Raises:
-      UserError: one is not understood, names probes of its own, or is made on everybody who judges.
-    """
+    """The protections of --rows; none of probes of its own, or made on everybody who judges."""
     setting = Setting(steps=QUICK_STEPS) if quick else Setting()
     names = {text: specs.named(text, setting) for text in texts}
     for text, name in names.items():
@@ -94,11 +86,7 @@ def named(texts: Sequence[str], panel: Sequence[str], quick: bool) -> dict[str, 
 
 
 def journeys(names: Sequence[str]) -> list[str]:
-    """The journeys of --after.
-
-    Raises:
-      UserError: one is unknown.
-    """
+    """The journeys of --after."""
     if names == ["all"]:
         return list(JOURNEYS)
     if unknown := [name for name in names if name not in JOURNEYS]:
@@ -119,11 +107,9 @@ def targets(run: Run, name: specs.Name) -> Targets:
 
 def shown(stage: Scene, made: Sequence[Row], probes: int) -> list[sheet.Shown]:
     """The photos of the sheet: albums, then the first probes, each with every row and its figures."""
-    order = sorted(stage.groups.items(), key=lambda item: item[0] == PROBES)
     photos = []
-    for group, at in order:
-        stop = min(at.stop, at.start + probes) if group == PROBES else at.stop
-        for i in range(at.start, stop):
+    for group, at in sorted(stage.groups.items(), key=lambda item: item[0] == PROBES):
+        for i in range(at.start, at.stop)[: probes if group == PROBES else None]:
             subject = stage.subjects[i]
             cut = head(read_photo(subject.path).pixels.shape[:2], subject.landmarks)
             after = {row.name.text: (row.files[i], _said(row, group, i - at.start)) for row in made}
@@ -147,11 +133,10 @@ def frontier(made: Sequence[Row], seed: int) -> bytes:
     seen = ["face PSNR", "face SSIM", "skin ΔE", *(f"face {n}" for n in visibility.models())]
     panels: dict[str, dict[str, plots.Line]] = {measure: {} for measure in seen}
     for row in made:
-        (line,) = lines.overall(row, seed)[:1]
-        share = [line[judges.SAME_PHOTO + end] for end in ("", " low", " high")]
+        line = lines.overall(row, seed)[0]
         for measure in seen:
             x = float(row.seen[line["photos of"]][measure].mean())
-            panels[measure][row.name.text] = plots.Line([x], *([value] for value in share))
+            panels[measure][row.name.text] = tables.curve([x], [line], judges.SAME_PHOTO)
     axes = {measure: plots.Axes(measure, judges.SAME_PHOTO) for measure in seen}
     return plots.panels(panels, axes)
 
@@ -182,15 +167,10 @@ def main(_: list[str]) -> None:
     probes = scene.part(run.protocol, first, count)
     again = scene.others(run.protocol, probes, _AGAIN.value)
     stage = scene.scene(run.protocol, panel, probes, again, albums, run.cache)
+    digests = [one.digest for one in stage.subjects]
     made: dict[str, Row] = {}
     for text, name in names.items():
-        files = saved.protected(
-            run,
-            name,
-            stage.photos,
-            [one.digest for one in stage.subjects],
-            targets(run, name),
-        )
+        files = saved.protected(run, name, stage.photos, digests, targets(run, name))
         made[text] = rows.measured(run, stage, name, files, after, _FOLDS.value)
     write(run, stage, made, _COMPARE.value)
     print(lines.main_figure(list(made.values())[-1], run.seed))
@@ -207,19 +187,17 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
     worse = [
         line
         for row in each
-        for after in row.judged
-        if after != rows.SAVED
+        for after in list(row.judged)[1:]  # what is not as saved
         for line in lines.overall(row, run.seed, after)
     ]
     photos = {
         group: [one.path.name for one in stage.subjects[at]] for group, at in stage.groups.items()
     }
-    singly = [line for row in each for line in lines.photo_by_photo(row, photos)]
     lost = {row.name.text: row.lost for row in each}
     machine, missing = results.machine(), [list(item) for item in stage.missing]
     results.save(run.workdir, "overall", overall, lost=lost, missing=missing, machine=machine)
     results.save(run.workdir, "judges", every(lines.by_judge))
-    results.save(run.workdir, "photos", singly)
+    results.save(run.workdir, "photos", every(lambda row, _: lines.photo_by_photo(row, photos)))
     thresholds = [
         {"judge": name, "FAR": judges.FAR, **found._asdict()}
         for name, found in stage.thresholds.items()
@@ -227,10 +205,8 @@ def write(run: Run, stage: Scene, made: Mapping[str, Row], compare: Sequence[str
     results.save(run.workdir, "thresholds", thresholds)
     hidden = lines.shares(overall, judges.HIDING)
     print(results.save(run.workdir, "hidden", hidden))
-    links = lines.shares(
-        [line for line in overall if line["photos of"] == PROBES],
-        [*judges.BECOMING, *judges.LINKING],
-    )
+    of_probes = [line for line in overall if line["photos of"] == PROBES]
+    links = lines.shares(of_probes, [*judges.BECOMING, *judges.LINKING])
     print(results.save(run.workdir, "linked", links))
     print(results.save(run.workdir, "visible", lines.figures(looks), intervals=looks))
     parts: list[report.Part] = [

@@ -68,17 +68,13 @@ def main(_: list[str]) -> None:
 def quick(workdir: Path) -> None:
     """Both manifests of the demo photos, and the photos packed."""
     root = dataset.demo_people(workdir / "photos")
-    people = people_of(root)
-    packed = identity_folder.pack(root, workdir / "packed")
-    protocols.write(
-        protocols.verification(people, 2, 1, [], 0), root, workdir / "verification.json"
-    )
-    protocols.write(
-        protocols.identification(people, 1, 1, 3, 0), root, workdir / "identification.json"
-    )
-    read = dataset.read_protocol(
-        workdir / "identification.json", dataset.photo_folder(packed, workdir)
-    )
+    people, packed = people_of(root), identity_folder.pack(root, workdir / "packed")
+    drawn = protocols.identification(people, 1, 1, 3, 0)
+    protocols.write(drawn, root, workdir / "identification.json")
+    pairs = protocols.verification(people, 2, 1, [], 0)
+    protocols.write(pairs, root, workdir / "verification.json")
+    unpacked = dataset.photo_folder(packed, workdir)
+    read = dataset.read_protocol(workdir / "identification.json", unpacked)
     print(f"read back {len(read.gallery.paths)} gallery photos from ArrayRecord")
 
 

@@ -32,15 +32,12 @@ class IdentityFolder(tfds.core.GeneratorBasedBuilder):
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
+        text = tfds.features.Text
         return tfds.core.DatasetInfo(
             builder=self,
             description="Photos of people, a folder each.",
             features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(),
-                    "label": tfds.features.Text(),
-                    "name": tfds.features.Text(),
-                }
+                {"image": tfds.features.Image(), "label": text(), "name": text()}
             ),
             supervised_keys=("image", "label"),
             disable_shuffling=True,
@@ -60,11 +57,7 @@ class IdentityFolder(tfds.core.GeneratorBasedBuilder):
 
 
 def pack(root: Path, folder: Path) -> Path:
-    """Builds the dataset of an identity folder below `folder`; returns its own folder.
-
-    Raises:
-      UserError: `root` holds no person with a photo.
-    """
+    """Builds the dataset of an identity folder below `folder`; returns its own folder."""
     if "" in people_of(root):
         raise UserError(f"{root} holds no subfolder with photos; make one for each person")
     builder = IdentityFolder(root=str(root), data_dir=str(folder), file_format="array_record")

@@ -52,11 +52,7 @@ class Judge(NamedTuple):
 
 def load(places: Sequence[Path], models: Sequence[str] | None) -> list[Judge]:
     """The judges of folders with a `judges.json` (see `networks`), or such files, and this project's
-    `models`, by default all that are here and calibrated.
-
-    Raises:
-      UserError: a description or a model is not understood or absent, two share a name, or there is none.
-    """
+    `models`, by default all that are here and calibrated; no two may share a name."""
     from_files = [network for place in places for network in networks.described(place)]
     own = verify.verifiers() if models is None else [verify.load(name) for name in models]
     made = [*map(_from_file, from_files), *map(_own, own)]
@@ -98,11 +94,7 @@ def pairs(embeddings: np.ndarray, identities: np.ndarray) -> tuple[np.ndarray, n
 
 
 def threshold(embeddings: np.ndarray, identities: np.ndarray) -> Threshold:
-    """From every pair of labelled photos, embeddings [N,D] of people [N].
-
-    Raises:
-      UserError: nobody has two photos, or there are no two people.
-    """
+    """From every pair of labelled photos, embeddings [N,D] of people [N]."""
     genuine, impostors = pairs(embeddings, identities)
     if not len(genuine) or not len(impostors):
         raise UserError(

@@ -7,7 +7,6 @@ import numpy as np
 
 from experiments.judging.judges import LESS_IS_BETTER, SAME_PHOTO
 from experiments.judging.rows import SAVED, Row
-from experiments.judging.scene import PROBES
 from experiments.reporting import bootstrap, tables
 from tipim_jax.errors import UserError
 
@@ -79,11 +78,7 @@ def figures(lines: Sequence[Line]) -> list[Line]:
 
 
 def compared(a: Row, b: Row, seed: int) -> list[Line]:
-    """First minus second, photo by photo: what is hidden from judges that neither has seen, and how it looks.
-
-    Raises:
-      UserError: every judge is a surrogate of one of them.
-    """
+    """First minus second, photo by photo: what is hidden from judges neither has seen, and how it looks."""
     made = []
     for group, values in a.judged[SAVED].items():
         hidden = values - b.judged[SAVED][group]  # of the judges of both
@@ -109,8 +104,8 @@ def photo_by_photo(row: Row, photos: Mapping[str, Sequence[str]]) -> list[Line]:
 
 def main_figure(row: Row, seed: int) -> str:
     """The closing line of a launch about a protection of the first group."""
-    group = PROBES if PROBES in row.seen else next(iter(row.seen))
-    (line,) = (line for line in overall(row, seed) if line["photos of"] == group)
+    line = overall(row, seed)[0]
+    group = line["photos of"]
     parts = [
         f"{m} {line[m]:.2f}, worst {line[f'{m} worst']:.2f}"
         for m in ("Rank-1-UT", "same photo hidden")

@@ -37,7 +37,7 @@ class Network(NamedTuple):
     file: Path  # .onnx or .tflite
     template: np.ndarray  # [5,2] landmarks (x, y) in the crop
     crop: tuple[int, int]  # (width, height)
-    # mean, scale: scalars or [3], pixel levels, in the order of `channels`
+    # mean, scale: [3], pixel levels, in the order of `channels`
     mean: np.ndarray
     scale: np.ndarray
     # layout, channels: of `LAYOUTS` and `CHANNELS`
@@ -54,15 +54,10 @@ class Network(NamedTuple):
 
 
 def described(place: Path) -> list[Network]:
-    """The networks of a folder that holds a `judges.json`, or of such a file.
-
-    Raises:
-      UserError: there is no such file, it is not understood, or a file of weights is absent.
-    """
+    """The networks of a folder that holds a `judges.json`, or of such a file."""
     path = place / DESCRIPTION if place.is_dir() else place
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        items = list(entries.items())
+        items = list(json.loads(path.read_text(encoding="utf-8")).items())
     except (OSError, AttributeError, json.JSONDecodeError) as error:
         raise UserError(
             f"{path} describes no judges ({error!r}); see the top of experiments/judging/networks.py"
@@ -103,13 +98,7 @@ def _network(path: Path, name: str, entry: Any) -> Network:
 
 
 def embedder(network: Network) -> Callable[[np.ndarray], np.ndarray]:
-    """Crops [N,h,w,3] RGB, pixel levels -> embeddings [N,D] of unit norm.
-
-    One at a time, so that an embedding does not depend on its neighbours.
-
-    Raises:
-      UserError: the runtime is not installed or refuses the file.
-    """
+    """Crops [N,h,w,3] RGB, pixel levels -> embeddings [N,D] of unit norm, which do not depend on neighbours."""
     try:
         run = _READERS[network.file.suffix](network.file)
     except ImportError as error:

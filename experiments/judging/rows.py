@@ -41,28 +41,21 @@ class Row(NamedTuple):
 
 
 def measured(
-    run: Run,
-    scene: Scene,
-    name: Name,
-    files: Sequence[Path],
-    journeys: Sequence[str],
-    folds: int = 0,
+    run: Run, scene: Scene, name: Name, files: Sequence[Path], after: Sequence[str], folds: int = 0
 ) -> Row:
-    """Judges the files [N] of a protection of the scene's subjects as saved and after journeys, and looks at
-    them.
+    """Judges the files [N] of a protection of the scene's subjects as saved and after journeys; looks at them.
 
     Judges that it is made on are left aside. With `folds` of people there are also judges `retrained` on the
     protected photos of the others.
     """
     judged: dict[str, Groups] = {}
     lost = {}
-    for after in (SAVED, *journeys):
-        found = _judged(run, scene, name, files, after)
-        lost[after] = float(found.pop("lost").mean())
-        unseen = [judge for judge in found if judge not in name.surrogates]
-        embedded = {judge: found[judge] for judge in unseen}
-        judged[after] = _figures(scene, embedded)
-        if after == SAVED and PROBES in scene.groups:
+    for journey in (SAVED, *after):
+        found = _judged(run, scene, name, files, journey)
+        lost[journey] = float(found.pop("lost").mean())
+        embedded = {judge: found[judge] for judge in found if judge not in name.surrogates}
+        judged[journey] = _figures(scene, embedded)
+        if journey == SAVED and PROBES in scene.groups:
             judged |= _by_those_who_know(scene, embedded, folds)
     seen = {}
     for group in scene.groups:

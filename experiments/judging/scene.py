@@ -30,11 +30,7 @@ class Album(NamedTuple):
 
 
 def albums(folders: Sequence[Path]) -> list[Album]:
-    """The photos of folders and below them.
-
-    Raises:
-      UserError: one holds none, or two have the same name.
-    """
+    """The photos of folders and below them; a `UserError` if one holds none, or two have the same name."""
     made: list[Album] = []
     for folder in folders:
         paths = tuple(sorted(photos_below(folder))) if folder.is_dir() else ()
@@ -43,7 +39,7 @@ def albums(folders: Sequence[Path]) -> list[Album]:
         name = folder.resolve().name
         if name in (PROBES, *(album.name for album in made)):
             raise UserError(f"--albums: two are called {name}; rename {folder}")
-        made.append(Album(name, dataset.Labelled(paths, tuple(map(str, paths)))))
+        made.append(Album(name, dataset.labelled([(p, str(p)) for p in paths])))
     return made
 
 
@@ -66,24 +62,17 @@ class Scene(NamedTuple):
     @property
     def photos(self) -> dataset.Labelled:
         """The photos that are protected."""
-        return dataset.Labelled(
-            tuple(one.path for one in self.subjects), tuple(one.identity for one in self.subjects)
-        )
+        return dataset.labelled([(one.path, one.identity) for one in self.subjects])
 
 
 def part(protocol: dataset.Protocol, first: int, count: int) -> dataset.Labelled:
-    """So many of a protocol's probes, from number `first` on (0 is the first).
-
-    Raises:
-      UserError: there are not so many.
-    """
-    paths, identities = protocol.probes
-    if first + count > len(paths):
+    """So many of a protocol's probes, from number `first` on (0 is the first)."""
+    if first + count > len(protocol.probes.paths):
         raise UserError(
-            f"{protocol.name} has {len(paths)} probes, so that there are no {count} from number {first} on"
+            f"{protocol.name} has {len(protocol.probes.paths)} probes, so that there are no {count} from "
+            f"number {first} on"
         )
-    chosen = slice(first, first + count)
-    return dataset.Labelled(paths[chosen], identities[chosen])
+    return protocol.probes.at(range(first, first + count))
 
 
 def others(protocol: dataset.Protocol, probes: dataset.Labelled, most: int) -> dataset.Labelled:
@@ -91,9 +80,7 @@ def others(protocol: dataset.Protocol, probes: dataset.Labelled, most: int) -> d
     owned: dict[str, list[Path]] = {}
     for path, identity in zip(*protocol.gallery):
         owned.setdefault(identity, []).append(path)
-    pairs = [(p, i) for i in probes.identities for p in owned.get(i, [])[:most]]
-    paths, identities = zip(*pairs) if pairs else ((), ())
-    return dataset.Labelled(paths, identities)
+    return dataset.labelled([(p, i) for i in probes.identities for p in owned.get(i, [])[:most]])
 
 
 def scene(
@@ -109,24 +96,20 @@ def scene(
     `again` are other photos of the people of the probes, protected as well, for links; there may be none.
     """
     parts = [sightings(photos, cache) for photos in (probes, again, *(a.photos for a in albums))]
-    ends = np.cumsum([len(found.seen) for found in parts])
-    ranges = [slice(int(end) - len(found.seen), int(end)) for found, end in zip(parts, ends)]
+    ends = np.cumsum([len(one.seen) for one in parts])
+    ranges = [slice(int(end) - len(one.seen), int(end)) for one, end in zip(parts, ends)]
     names = [PROBES, "", *(one.name for one in albums)]
-    subjects = [one for found in parts for one in found.seen]
+    subjects = [subject for one in parts for subject in one.seen]
     gallery = sightings(protocol.gallery, cache)
     people = sightings(protocol.probes + protocol.gallery, cache)
     targets = [str(name) for name in protocol.targets.identities]
 
     thresholds, known, before = {}, {}, {}
     for judge in judges:
-        all_pairs = embeddings(judge, people.seen, cache)
-        thresholds[judge.name] = threshold(all_pairs, people.identities)
-        known[judge.name] = Known(
-            thresholds[judge.name].cosine,
-            embeddings(judge, gallery.seen, cache),
-            gallery.identities,
-            targets,
-        )
+        found = threshold(embeddings(judge, people.seen, cache), people.identities)
+        own = embeddings(judge, gallery.seen, cache)
+        thresholds[judge.name] = found
+        known[judge.name] = Known(found.cosine, own, gallery.identities, targets)
         before[judge.name] = embeddings(judge, subjects, cache)
     return Scene(
         judges,
@@ -136,5 +119,5 @@ def scene(
         subjects,
         {n: r for n, r in zip(names, ranges) if n and r.start < r.stop},
         slice(0, ranges[1].stop) if ranges[1].start < ranges[1].stop else slice(0),
-        list(dict.fromkeys([m for found in (*parts, people) for m in found.missing])),
+        list(dict.fromkeys([m for one in (*parts, people) for m in one.missing])),
     )

@@ -11,17 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+# (canvas [H,W,3] uint8, generator) -> the same
+Apply = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
 
 class Degradation(NamedTuple):
     """One way of losing detail."""
 
     family: str  # a key of `FAMILIES`; "" for one of its kind
     strength: float  # how strong within the family, in its unit; more is harsher
-    # (canvas [H,W,3] uint8, generator) -> the same
-    apply: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    apply: Apply
 
 
-def encoded(format: str, quality: int) -> Callable[..., np.ndarray]:
+def encoded(format: str, quality: int) -> Apply:
     """Through a lossy file, chroma subsampled as is usual."""
 
     def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -32,7 +34,7 @@ def encoded(format: str, quality: int) -> Callable[..., np.ndarray]:
     return apply
 
 
-def scaled(factor: float) -> Callable[..., np.ndarray]:
+def scaled(factor: float) -> Apply:
     """Made smaller or larger by a factor, and back to its size."""
 
     def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -44,21 +46,22 @@ def scaled(factor: float) -> Callable[..., np.ndarray]:
     return apply
 
 
-def blurred(sigma: float) -> Callable[..., np.ndarray]:
+def filtered(kernel: ImageFilter.Filter) -> Apply:
+    """Through a filter of Pillow."""
+    return lambda canvas, rng: np.asarray(Image.fromarray(canvas).filter(kernel))
+
+
+def blurred(sigma: float) -> Apply:
     """A Gaussian of so many pixels."""
-    return lambda canvas, rng: np.asarray(
-        Image.fromarray(canvas).filter(ImageFilter.GaussianBlur(sigma))
-    )
+    return filtered(ImageFilter.GaussianBlur(sigma))
 
 
-def median(size: int) -> Callable[..., np.ndarray]:
+def median(size: int) -> Apply:
     """Each channel's median over size × size pixels."""
-    return lambda canvas, rng: np.asarray(
-        Image.fromarray(canvas).filter(ImageFilter.MedianFilter(size))
-    )
+    return filtered(ImageFilter.MedianFilter(size))
 
 
-def bilateral(levels: float, sigma: float) -> Callable[..., np.ndarray]:
+def bilateral(levels: float, sigma: float) -> Apply:
     """A Gaussian of so many pixels, times another of so many levels of the difference in colour."""
     half = round(2 * sigma)
     shifts = [(y, x) for y in range(2 * half + 1) for x in range(2 * half + 1)]
@@ -79,7 +82,7 @@ def bilateral(levels: float, sigma: float) -> Callable[..., np.ndarray]:
     return apply
 
 
-def total_variation(weight: float) -> Callable[..., np.ndarray]:
+def total_variation(weight: float) -> Apply:
     """Denoised by total variation (Chambolle, 2004); a larger weight removes more."""
 
     def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,15 +94,17 @@ def total_variation(weight: float) -> Callable[..., np.ndarray]:
     return apply
 
 
-def coarsened(bits: int) -> Callable[..., np.ndarray]:
+def coarsened(bits: int) -> Apply:
     """So many bits per sample instead of eight (Xu et al., 2018)."""
     levels = 2**bits - 1
-    return lambda canvas, rng: np.rint(np.rint(canvas / 255 * levels) / levels * 255).astype(
-        np.uint8
-    )
+
+    def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.rint(np.rint(canvas / 255 * levels) / levels * 255).astype(np.uint8)
+
+    return apply
 
 
-def resized_and_padded(smallest: float) -> Callable[..., np.ndarray]:
+def resized_and_padded(smallest: float) -> Apply:
     """Shrunk by U(smallest, 1) and put at a random place on black (Xie et al., 2018)."""
 
     def apply(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -154,7 +159,7 @@ Journey = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarr
 _STAYS = np.eye(2, 3)
 
 
-def in_place(apply: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Journey:
+def in_place(apply: Apply) -> Journey:
     """A degradation that moves nothing."""
     return lambda photo, rng: (apply(photo, rng), _STAYS)
 
@@ -164,9 +169,8 @@ def cropped(most: float) -> Journey:
 
     def apply(photo: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         height, width = photo.shape[:2]
-        top, bottom, left, right = (
-            rng.uniform(0, most, 4) * [height, height, width, width]
-        ).astype(int)
+        sides = rng.uniform(0, most, 4) * [height, height, width, width]
+        top, bottom, left, right = sides.astype(int)
         moved = np.column_stack([np.eye(2), [-left, -top]])
         return photo[top : height - bottom, left : width - right], moved
 
@@ -204,15 +208,13 @@ def chain(*steps: Journey) -> Journey:
 
 
 _JPEG, _WEBP = (in_place(encoded(format, 75)) for format in ("JPEG", "WEBP"))
-_HALF, _BLUR = in_place(scaled(0.5)), in_place(blurred(1.0))
-_CROP, _SCREEN = cropped(0.1), in_place(screenshot)
-_JPEG_50 = in_place(encoded("JPEG", 50))
+_HALF, _CROP, _SCREEN = in_place(scaled(0.5)), cropped(0.1), in_place(screenshot)
 # "half" is half the size and back, "1080" a longest edge of so many pixels.
 JOURNEYS: dict[str, Journey] = {
     "JPEG 75": _JPEG,
     "WebP 75": _WEBP,
     "half": _HALF,
-    "blur 1": _BLUR,
+    "blur 1": in_place(blurred(1.0)),
     "crop": _CROP,
     "screenshot": _SCREEN,
     "half + JPEG 75": chain(_HALF, _JPEG),
@@ -223,5 +225,5 @@ JOURNEYS: dict[str, Journey] = {
     "median 5": in_place(median(5)),
     "bilateral": in_place(bilateral(30, 2.0)),
     "total variation": in_place(total_variation(0.1)),
-    "JPEG 50 + half": chain(_JPEG_50, _HALF),
+    "JPEG 50 + half": chain(in_place(encoded("JPEG", 50)), _HALF),
 }

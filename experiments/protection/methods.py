@@ -19,7 +19,7 @@ Each name with `_untargeted` is the dodging form: away from the source, targets 
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +32,12 @@ from tipim_jax.core.diversity import Diversity
 from tipim_jax.core.gains import Gain
 from tipim_jax.core.objectives import Objective, cotangent, squared_distance
 from tipim_jax.core.search import Context, Search
-from tipim_jax.core.types import Attack, Choice, Embed
+from tipim_jax.core.types import Attack, AttackState, Choice, Embed, Problem, Witnesses
 from tipim_jax.errors import UserError
 
 UNTARGETED = "_untargeted"
+# (protected, real [H,W,C], ε) -> uint8 within the same constraint
+Rounding = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class Setting(NamedTuple):
@@ -66,9 +68,12 @@ class Method(NamedTuple):
     epsilon: float  # pixel levels
     steps: int  # N
     gamma: float  # weight of the batch MMD
-    # (protected, real [H,W,C], ε) -> uint8 within the same constraint
-    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    rounded: Rounding
     single: bool  # whether it takes one target at a time, so that its problems have T = 1
+
+
+def _truncated(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
+    return constraints.truncate_within(x, real)
 
 
 class Norm(NamedTuple):
@@ -76,16 +81,12 @@ class Norm(NamedTuple):
 
     direction: Callable[[], optax.GradientTransformation]
     project: Constraint
-    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    rounded: Rounding
 
 
 NORMS = {
     "linf": Norm(updates.sign, constraints.linf_ball, constraints.round_within),
-    "l2": Norm(
-        updates.l2_direction,
-        constraints.l2_ball,
-        lambda x, real, epsilon: constraints.truncate_within(x, real),
-    ),
+    "l2": Norm(updates.l2_direction, constraints.l2_ball, _truncated),
     # The released code's: ℓ2 steps in the ε box.
     "l2_steps": Norm(updates.l2_direction, constraints.linf_ball, constraints.round_within),
 }
@@ -155,11 +156,7 @@ def _alone(setting: Setting) -> Setting:
 
 
 def settled(name: str, setting: Setting = Setting()) -> Setting:
-    """The setting after what sets the method apart.
-
-    Raises:
-      UserError: an unknown method, norm, diversity, search or gain, or a number out of its range.
-    """
+    """The setting after what sets the method apart; a `UserError` for what is unknown or out of its range."""
     base = name.removesuffix(UNTARGETED)
     if base not in METHODS:
         raise UserError(
@@ -188,9 +185,6 @@ def compose(
     """A method by its name, a key of `METHODS`, `_untargeted` after it for the dodging form.
 
     `around` says what becomes of its updates: `probes.watched`, or others in their place.
-
-    Raises:
-      UserError: as `settled`.
     """
     own = settled(name, setting)
     norm = NORMS[own.norm]
@@ -226,26 +220,42 @@ def protect(
     images = jnp.asarray(padded, jnp.float32)
     each = jnp.asarray(targets[index] if targets.ndim == 3 else targets)
     problem = attack.prepare(*combined, images, each, jnp.asarray(method.epsilon))
-    state, _ = attack.run(
+    state, _ = started(method, combined, keys[index], problem, jnp.asarray(mask))
+    return rounded(method.rounded, state.image, problem)[: len(canvases)]
+
+
+def started(
+    method: Method,
+    combined: ensemble.Ensemble,
+    keys: jax.Array,
+    problem: Problem,
+    mask: jax.Array,
+    record: attack.Record = attack.nothing,
+    witnesses: Witnesses = Witnesses(),
+) -> tuple[AttackState, Any]:
+    """`attack.run` of a method from the start, on a batch of which `mask` [B] says what is real."""
+    return attack.run(
         method.attack,
         combined.params,
-        keys[index],
+        keys,
         attack.initial_state(method.attack, problem),
         problem,
         num_steps=method.steps,
         gamma=method.gamma,
-        mask=jnp.asarray(mask),
-        record=attack.nothing,
+        mask=mask,
+        record=record,
+        witnesses=witnesses,
     )
-    rounded = _rounded(method.rounded, state.image, images, problem.epsilon)
-    return np.asarray(rounded)[: len(canvases)]
+
+
+def rounded(how: Rounding, images: jax.Array, problem: Problem) -> np.ndarray:
+    """[B,H,W,C] uint8 of protected images."""
+    return np.asarray(_rounded(how, images, problem.image, problem.epsilon))
 
 
 @partial(jax.jit, static_argnums=0)
-def _rounded(
-    rounded: Callable[..., jax.Array], images: jax.Array, real: jax.Array, epsilon: jax.Array
-) -> jax.Array:
-    return jax.vmap(rounded)(images, real, epsilon)
+def _rounded(how: Rounding, images: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
+    return jax.vmap(how)(images, real, epsilon)
 
 
 def keys(canvases: np.ndarray, seed: int, index: int = 0) -> jax.Array:

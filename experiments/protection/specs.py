@@ -25,7 +25,6 @@ from experiments.data import dataset
 from experiments.protection import methods
 from experiments.protection.methods import CONTROLS, Setting
 from ports import zoo
-from ports.networks import yunet
 from tipim_jax.core import batching, ensemble
 from tipim_jax.core.types import Recogniser
 from tipim_jax.errors import UserError
@@ -67,11 +66,7 @@ class Name(NamedTuple):
 
 
 def named(text: str, setting: Setting = Setting()) -> Name:
-    """Reads a name; `setting` has what it does not say.
-
-    Raises:
-      UserError: it does not follow the grammar; the message says where.
-    """
+    """Reads a name, or says where it does not follow the grammar; `setting` has what it does not say."""
     body, _, probes = text.partition("@")
     head, *options = body.split(":")
     source, _, method = head.rpartition("/")
@@ -104,10 +99,9 @@ def named(text: str, setting: Setting = Setting()) -> Name:
     if method in CONTROLS or preset:
         taken = ("virtual", *changes) if preset else ("epsilon",)
         useless = [option for option in options if option.partition("=")[0] not in taken]
-        if useless or best:
+        if refused := [*useless, *[BEST] * best]:
             only = "virtual and settings" if preset else "epsilon"
-            refused = useless[0] if useless else BEST
-            raise UserError(f"{text}: {method} takes no {refused}, only {only}")
+            raise UserError(f"{text}: {method} takes no {refused[0]}, only {only}")
         if preset:
             check(preset._replace(**changes))
     elif best and methods.settled(method, setting).search != "fixed":
@@ -121,8 +115,7 @@ def named(text: str, setting: Setting = Setting()) -> Name:
 
 
 def _count(text: str, value: str) -> int:
-    count = _number(text, value, int)
-    if count < 1:
+    if (count := int(_number(text, value, int))) < 1:
         raise UserError(f"{text}: {value} is too few; give 1 or more")
     return count
 
@@ -139,9 +132,8 @@ def _number(text: str, value: str, kind: type) -> Any:
         raise UserError(f"{text}: {value!r} is not a {number}") from None
 
 
-Frame = Callable[
-    [Recogniser], Recogniser
-]  # a recogniser -> the same with another framing of the canvas
+# A recogniser -> the same with another framing of the canvas.
+Frame = Callable[[Recogniser], Recogniser]
 
 
 def as_it_is(recogniser: Recogniser) -> Recogniser:
@@ -186,9 +178,8 @@ def _composed(
     return methods.compose(method, joined.embed, setting), joined
 
 
-Make = Callable[
-    [np.ndarray], np.ndarray
-]  # indices [n] of the faces -> canvases [n,V,160,160,3] uint8
+# Indices [n] of the faces -> canvases [n,V,160,160,3] uint8.
+Make = Callable[[np.ndarray], np.ndarray]
 
 
 def maker(
@@ -200,21 +191,18 @@ def maker(
 ) -> Make:
     """What makes the parts of a protection, up to `batch_size` faces each; models are loaded and compiled
     when the first is asked for. Of a single-target method run on all targets V is T, otherwise 1."""
-    if name.method in CONTROLS:
-        return _controlled(name, subjects, seed)
     if name.method in presets:
         settings = name.settings(presets)._replace(batch_size=batch_size, seed=seed)
         return _as_protect_does(name, subjects, settings)
-    return _attacked(name, subjects.first(name.targets), name.batch or batch_size, seed)
+    if name.method not in CONTROLS:
+        return _attacked(name, subjects.first(name.targets), name.batch or batch_size, seed)
 
-
-def _controlled(name: Name, subjects: Subjects, seed: int) -> Make:
-    def make(indices: np.ndarray) -> np.ndarray:
+    def control(indices: np.ndarray) -> np.ndarray:
         canvases = subjects.faces.canvases[indices]
         keys = methods.keys(canvases, seed)
         return methods.control(name.method, canvases, keys, name.setting.epsilon)[:, None]
 
-    return make
+    return control
 
 
 def _attacked(name: Name, subjects: Subjects, batch_size: int, seed: int) -> Make:
@@ -232,17 +220,12 @@ def _attacked(name: Name, subjects: Subjects, batch_size: int, seed: int) -> Mak
         if name.best:
             variants = [protected(targets[i : i + 1], i) for i in range(len(targets))]
             return np.stack(variants, axis=1)
-        clean = _embedded(joined, canvases, batch_size)
+        images = jax.numpy.asarray(batching.pad(canvases, batch_size)[0], jax.numpy.float32)
+        clean = np.asarray(_embed_all(*joined, images))[: len(canvases)]
         nearest = np.argmax(clean @ targets.T, axis=1)  # all have unit norm
         return protected(targets[nearest][:, None])[:, None]
 
     return make
-
-
-def _embedded(joined: ensemble.Ensemble, canvases: np.ndarray, batch_size: int) -> np.ndarray:
-    padded, _ = batching.pad(canvases, batch_size)
-    images = jax.numpy.asarray(padded, jax.numpy.float32)
-    return np.asarray(_embed_all(joined.embed, joined.params, images))[: len(canvases)]
 
 
 _embed_all = jax.jit(
@@ -256,7 +239,7 @@ def _as_protect_does(name: Name, subjects: Subjects, settings: Settings) -> Make
     @cache
     def prepared() -> tuple[engine.Engine, Any]:
         targets = Targets(subjects.target_names, subjects.targets)
-        return engine.build(name.surrogates, targets, settings), yunet.load()
+        return engine.build(name.surrogates, targets, settings), dataset.detector()
 
     def make(indices: np.ndarray) -> np.ndarray:
         made, detector = prepared()

@@ -89,7 +89,7 @@ def nearest_level(x: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Arra
 
 
 class Result(NamedTuple):
-    """A variant at its ε: the recording of its outcome."""
+    """The outcome of a variant at its ε."""
 
     name: str
     epsilon: float
@@ -99,11 +99,7 @@ class Result(NamedTuple):
 def study(
     run: Run, bench: ranking.Bench, source: str, setting: Setting, names: Sequence[str]
 ) -> list[Result]:
-    """Variants by their names at equal PSNR, kept part by part.
-
-    Raises:
-      UserError: an unknown name.
-    """
+    """Variants by their names at equal PSNR, kept part by part."""
     unknown = [name for name in names if name not in VARIANTS]
     if unknown:
         raise UserError(f"there is no optimiser {unknown[0]!r}; use {', '.join(VARIANTS)}")
@@ -127,11 +123,8 @@ def study(
 
 
 def rows(results: list[Result], white: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each variant: ε, PSNR, and Rank-1 on the surrogates and the unseen judges (shares).
-
-    Where the reference is among them, also the difference to it on unseen judges over the same images, with
-    its 95 % interval.
-    """
+    """A row for each variant: ε, PSNR, and Rank-1 on the surrogates and the unseen judges (shares); where the
+    reference is among them, also the paired difference to it on unseen judges with its 95 % interval."""
     table = []
     reference = next((result for result in results if result.name == REFERENCE), None)
     for name, epsilon, made in results:

@@ -50,7 +50,7 @@ class Watch(NamedTuple):
     stride: int = 5  # of the probes that are not in `DEFAULT`
     updates: Updates = probes.watched  # what becomes of the method's updates
     # how protected images become whole levels; as the method does it by default
-    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+    rounded: methods.Rounding | None = None
 
 
 class Recorder(NamedTuple):
@@ -60,7 +60,6 @@ class Recorder(NamedTuple):
     ensemble: ensemble.Ensemble
     chosen: tuple[Probe, ...]
     record: attack.Record
-    rounded: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     embeds: tuple[Embed, ...]
     params: tuple[Any, ...]
 
@@ -73,11 +72,7 @@ def on_canvas(name: str) -> tuple[Embed, Any]:
 
 
 def load(watch: Watch) -> Recorder:
-    """Loads the recognisers and composes attack and probes.
-
-    Raises:
-      UserError: an unknown method, probe or recogniser.
-    """
+    """Loads the recognisers and composes attack and probes."""
     if unknown := [name for name in watch.chosen if name not in PROBES]:
         raise UserError(f"there is no probe {unknown[0]!r}; use {', '.join(PROBES)}")
     name = watch.name
@@ -90,17 +85,12 @@ def load(watch: Watch) -> Recorder:
         probe = PROBES[text](surrogates.embed, loss, embeds)
         chosen.append(probe if text in DEFAULT else probes.every(probe, watch.stride))
     method = methods.compose(name.method, surrogates.embed, name.setting, around=watch.updates)
-    rounded = jax.jit(jax.vmap(watch.rounded or method.rounded))
-    record = probes.record(chosen)
-    return Recorder(method, surrogates, tuple(chosen), record, rounded, embeds, params)
+    return Recorder(method, surrogates, tuple(chosen), probes.record(chosen), embeds, params)
 
 
 class Batch(NamedTuple):
-    """What an attack is started with: arguments of `attack.run` for one batch.
-
-    `only` [B] is the index of the one target that a single-target method got of the set; None for others,
-    whose problems hold the whole set.
-    """
+    """What an attack is started with. `only` [B] is the index of the one target that a single-target method got
+    of the set; None for others, whose problems hold the whole set."""
 
     problem: Problem
     keys: jax.Array
@@ -117,11 +107,7 @@ def batch(
     recorder: Recorder, watch: Watch, who: Subjects, part: np.ndarray, seed: int, size: int
 ) -> Batch:
     """A padded batch of some of the subjects, indices [n] ≤ size; a single-target method gets the target
-    nearest to each.
-
-    Raises:
-      UserError: a witness cannot embed the targets.
-    """
+    nearest to each."""
     padded, mask = batching.pad(who.faces.canvases[part], size)
     images = jnp.asarray(padded, jnp.float32)
     epsilon = jnp.asarray(recorder.method.epsilon, jnp.float32)
@@ -146,27 +132,15 @@ _sources = jax.jit(probes.witness_sources, static_argnums=0)
 
 
 def attack_batch(recorder: Recorder, ready: Batch) -> tuple[Any, Any]:
-    """`attack.run` of a batch from the start."""
-    return attack.run(
-        recorder.method.attack,
-        recorder.ensemble.params,
-        ready.keys,
-        attack.initial_state(recorder.method.attack, ready.problem),
-        ready.problem,
-        num_steps=recorder.method.steps,
-        gamma=recorder.method.gamma,
-        mask=ready.mask,
-        record=recorder.record,
-        witnesses=ready.witnesses,
+    """The attack of a batch, watched: its end, and what the probes saw."""
+    watching = recorder.record, ready.witnesses
+    return methods.started(
+        recorder.method, recorder.ensemble, ready.keys, ready.problem, ready.mask, *watching
     )
 
 
 def witness_targets(who: Subjects, watch: Watch) -> list[np.ndarray]:
-    """The targets [T,D] as every witness embeds them.
-
-    Raises:
-      UserError: the library's virtual targets have none for one of them.
-    """
+    """The targets [T,D] as every witness embeds them; the library's virtual ones know few."""
     for name in watch.witnesses:
         if name not in who.targets:
             raise UserError(
@@ -192,9 +166,6 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
 
     The targets of surrogates and witnesses are among the bench's embeddings. Parts are kept below `cell`, which
     must tell this watch from any other of the run.
-
-    Raises:
-      UserError: a witness cannot embed the targets.
     """
     indices, who = runs.subjects_of(run, bench, watch.name)
     size, recorder = watch.name.batch or run.batch_size, load(watch)
@@ -205,9 +176,9 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
         kept = probes.thinned(recorder.chosen, seen)
         if "target" in kept:
             kept["target"] = np.asarray(ready.chosen(kept["target"]))
-        rounded = recorder.rounded(state.image, ready.problem.image, ready.problem.epsilon)
+        how = watch.rounded or recorder.method.rounded
         return {
-            "canvases": np.asarray(rounded)[: len(part)],
+            "canvases": methods.rounded(how, state.image, ready.problem)[: len(part)],
             _LAST: np.asarray(ready.chosen(state.target))[: len(part)],
             **{k: np.moveaxis(v, 1, 0)[: len(part)] for k, v in kept.items()},
         }

@@ -12,11 +12,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.reporting import results
-from tipim_jax.bulk import tensorboard
 from tipim_jax.errors import UserError
-
-STEPS = ("step", "look")
-_MOST = 16  # places of a quantity, beyond which it is not written for TensorBoard
 
 
 def save(path: Path, made: xr.Dataset) -> None:
@@ -25,37 +21,11 @@ def save(path: Path, made: xr.Dataset) -> None:
 
 
 def load(path: Path) -> xr.Dataset:
-    """Reads a recording.
-
-    Raises:
-      UserError: there is none at `path`.
-    """
+    """Reads a recording; a `UserError` if there is none at `path`."""
     try:
         return xr.load_dataset(path, engine="scipy")
     except (OSError, TypeError, ValueError, LookupError) as error:
         raise UserError(f"{path} is not a recording of `experiments.dynamics`") from error
-
-
-def write_scalars(folder: Path, made: xr.Dataset) -> int:
-    """Every quantity as TensorBoard scalars: the median over images, one curve for each place of its
-    other dimensions. Returns how many curves; quantities with more than 16 places are left out.
-
-    Raises:
-      UserError: the extra `tensorboard` is not installed.
-    """
-    curves = 0
-    with tensorboard.open_writer(folder) as writer:
-        for name, values in made.items():
-            step, own = "".join(map(str, values.dims[1:2])), values.dims[2:]
-            if step not in STEPS or max(values.shape[2:], default=1) > _MOST:
-                continue
-            middle = quantiles(values, 0.5)
-            for place in np.ndindex(*values.shape[2:]):
-                labels = [places(values, axis)[i] for axis, i in zip(own, place)]
-                curves += 1
-                for number, value in zip(values[step].values, middle[(..., *place)]):
-                    writer.add_scalar("/".join([str(name), *labels]), value, int(number))
-    return curves
 
 
 def places(values: xr.DataArray, axis: Hashable) -> list[str]:

@@ -63,7 +63,7 @@ def taken(run: runs.Run, bench: ranking.Bench, measured: runs.Measured) -> list[
 
 
 def study(run: runs.Run, attack: str, counts: Sequence[int], virtual: str | None) -> str:
-    """Measures an attack on so many targets, and on virtual ones of the source `virtual`; returns its figure."""
+    """Measures an attack on so many targets, and on virtual ones of source `virtual`; returns a figure."""
     if run.quick:
         attack, counts = "sface/mim", [1, 2]
     names = run.named([f"{attack}:targets={count}" for count in counts])

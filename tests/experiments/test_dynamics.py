@@ -13,7 +13,6 @@ from scipy import stats
 
 from experiments import dynamics_study
 from experiments.recordings import optimisers, path_plots, recorder, recording, surface
-from tests import events
 from tipim_jax.analysis import probes
 from tipim_jax.core.objectives import Objective
 from tipim_jax.errors import UserError
@@ -78,19 +77,6 @@ def test_quantiles_leave_out_what_was_not_measured():
     values = xr.DataArray([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan], [8.0, np.nan]])
     np.testing.assert_array_equal(recording.quantiles(values, 0.5), [3, np.nan])
     np.testing.assert_array_equal(recording.quantiles(values, [0, 1])[:, 0], [1, 8])
-
-
-def test_scalars_are_medians_over_images(made, tmp_path):
-    wide = made["mask_power"].rename(frequency="wide").isel(wide=[0, 1] * 9)  # too many curves
-    small = made[["loss", "predicted"]].assign(mask_power=wide, PSNR=("image", np.ones(IMAGES)))
-    assert recording.write_scalars(tmp_path, small) == 3
-    (file,) = tmp_path.iterdir()
-    found = events.scalars(file)
-    assert len(found) == 3 * STEPS
-    expected = np.median(made["loss"][:, 2])
-    assert found["loss", 2] == pytest.approx(expected, rel=1e-6)
-    expected = np.median(made["predicted"][:, 5, 1])
-    assert found["predicted/there", 10] == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_kind_of_quantity_has_a_picture(made):
