@@ -6,12 +6,16 @@
         --workdir=results/dynamics/exhaustive
     python -m experiments.dynamics --compare results/dynamics/exhaustive results/dynamics/reach \\
         --workdir=results/dynamics/compared
+    python -m experiments.dynamics --question=switching --data_dir=LFW --protocol=protocol.json \\
+        --num_images=100 --workdir=results/dynamics_study
 
 --method has the grammar of `experiments.protection.specs` without source and `_best`. --probes=all takes every
 probe; those that do more than look on run every --stride steps. The run leaves `recording.nc` (an
 `xarray.Dataset`: `experiments.recordings.recording.load`) and `report.html`. A run that was stopped goes on.
 --surface=N adds slices of the loss surface of N images. --overhead measures what the default probes cost
-instead. --quick: the two demo probes, four steps.
+instead. --question answers one of those in `experiments.recordings.questions`, or `all`, about the first of
+--surrogates, in a folder of its name below --workdir. --quick: the two demo probes, four steps; of a question
+three, and of `switching` alone no random views.
 """
 
 from functools import partial
@@ -27,7 +31,8 @@ from experiments.launching import launch
 from experiments.protection import runs
 from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
-from experiments.recordings import path_plots, recorder, recording, surface
+from experiments.recordings import optimisers, path_plots, questions, recorder, recording, surface
+from experiments.recordings.questions import QUESTIONS
 from experiments.recordings.recorder import PROBES, Watch
 from experiments.reporting import plots, report, results
 from experiments.reporting.plots import Axes
@@ -40,13 +45,15 @@ flags.DEFINE_alias("num_images", "num_probes")
 _METHOD = flags.DEFINE_string("method", "tip_im", "A method and settings, METHOD:FIELD=VALUE.")
 _SURROGATES = flags.DEFINE_list("surrogates", ["mobilefacenet_casia"], "Masks are made on these.")
 _WITNESSES = flags.DEFINE_list(
-    "witnesses", None, "Recognisers that only watch; the judges if none."
+    "witnesses", None, "Recognisers that only watch; the judges if none, three for a question."
 )
 _PROBES = flags.DEFINE_list("probes", list(recorder.DEFAULT), "What to watch, or all.")
 _STRIDE = flags.DEFINE_integer(
     "stride", 5, "Steps between looks of the probes that cost passes.", lower_bound=1
 )
 _SURFACE = flags.DEFINE_integer("surface", 0, "Images to slice the loss surface of.", lower_bound=0)
+_QUESTION = flags.DEFINE_enum("question", None, [*QUESTIONS, "all"], "To answer.")
+_OPTIMISERS = flags.DEFINE_list("optimisers", list(optimisers.VARIANTS), "Of that question.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Folders of two runs to overlay.")
 _OVERHEAD = flags.DEFINE_bool("overhead", False, "Measure the cost of the default probes.")
 
@@ -124,6 +131,14 @@ def main(argv: list[str]) -> None:
         return compare(folders)
     quick = launch.QUICK.value
     surrogates = ["sface"] if quick else _SURROGATES.value
+    if _QUESTION.value:
+        source = surrogates[0]
+        witnesses = ["dlib"] if quick else _WITNESSES.value or list(questions.WITNESSES)
+        run = launch.begin(
+            "dynamics_study", source=source, witnesses=witnesses, setting=questions.SETTING
+        )
+        print(questions.answer(run, _QUESTION.value, source, witnesses, _OPTIMISERS.value))
+        return
     names = _QUICK_PROBES if quick else tuple(_PROBES.value)
     run = launch.begin(
         "dynamics",

@@ -7,8 +7,8 @@
         --flagfile=experiments/configs/identification/table5.flags --workdir=results/naturalness
 
 --study: `rows` (Rank-N-T and Rank-N-UT of protections), `naturalness` (against γ and the batch of the MMD),
-`targets` (against their number), `survival` (after JPEG, scaling and so on) or `opom` (one mask per person);
-the modules of `experiments.studies` say what each of them measures.
+`targets` (against their number), `survival` (after JPEG, scaling and so on), `opom` (one mask per person) or
+`virtual` (the virtual targets themselves); the modules of `experiments.studies` say what each measures.
 
 A row is a protection (`experiments.protection.specs` has the grammar of its name): a control, a preset, or any
 method on any source, with the probes it is measured on:
@@ -17,7 +17,7 @@ method on any source, with the probes it is measured on:
 
 Rows of methods that attack one target at a time and end in `_best` are run on every target, and reported twice:
 the best per probe, and the one target that is best on the unseen recognisers. --compare=A,B,C adds the
-differences A − B and A − C, each on the probes that both have. The other studies, but `survival`, take one
+differences A − B and A − C, each on the probes that both have. `naturalness`, `targets` and `opom` take one
 --attack=SOURCE/METHOD. Finished parts are kept in --workdir: a run that was stopped goes on, rows may be added
 later, and the seconds that each part took are in `cells.log`. --quick: a miniature of two probes.
 """
@@ -26,11 +26,10 @@ from absl import flags
 
 from experiments.launching import launch
 from experiments.protection.runs import Run
-from experiments.studies import naturalness, opom, rows, survival, targets
+from experiments.studies import naturalness, opom, rows, survival, targets, virtual
 
-_STUDY = flags.DEFINE_enum(
-    "study", "rows", ["rows", "naturalness", "targets", "survival", "opom"], "What to measure."
-)
+STUDIES = ("rows", "naturalness", "targets", "survival", "opom", "virtual")
+_STUDY = flags.DEFINE_enum("study", "rows", STUDIES, "What to measure.")
 _ROWS = flags.DEFINE_list("rows", None, "Protections of `rows` and `survival`.")
 _COMPARE = flags.DEFINE_list("compare", [], "Rows: the first minus each of the others.")
 _ATTACK = flags.DEFINE_string("attack", None, "SOURCE/METHOD of the other studies.")
@@ -40,6 +39,9 @@ _COUNTS = flags.DEFINE_list("counts", [str(n) for n in range(1, 11)], "targets: 
 _VIRTUAL = flags.DEFINE_string("virtual", None, "targets: source of a row with virtual ones.")
 _PHOTOS = flags.DEFINE_integer(
     "photos", 10, "opom: photos of a person that a mask is made on, at the most.", lower_bound=1
+)
+_TARGETS = flags.DEFINE_string(
+    "targets", None, "virtual: their file; the built-in ones by default."
 )
 _EPSILON = flags.DEFINE_float("epsilon", 8.0, "opom: bound on the mask, pixel levels.")
 
@@ -59,14 +61,16 @@ def measured(run: Run, study: str) -> str:
     if study == "opom":
         attack = _ATTACK.value or "mobilefacenet_casia/mim_untargeted"
         return opom.study(run, attack, _PHOTOS.value, _EPSILON.value)
+    if study == "virtual":
+        return virtual.study(run, _TARGETS.value)
     chosen = _ROWS.value or ["unprotected", SETTING, "low", "medium", "high"]
     return rows.study(run, chosen, _COMPARE.value)
 
 
 def main(_: list[str]) -> None:
     study = _STUDY.value
-    masks = (_PHOTOS.value, _EPSILON.value) if study == "opom" else None
-    run = launch.begin("identification" if study == "rows" else study, study=study, masks=masks)
+    own = {"opom": (_PHOTOS.value, _EPSILON.value), "virtual": _TARGETS.value}.get(study)
+    run = launch.begin("identification" if study == "rows" else study, study=study, own=own)
     print(measured(run, study))
 
 

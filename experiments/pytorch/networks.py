@@ -3,6 +3,7 @@
 The tests of parity have PyTorch's form of every other port (`tests/parity/references`).
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -38,15 +39,16 @@ class Reference(NamedTuple):
         self.module.eval().requires_grad_(False)
 
 
-class _ConvBlock(nn.Module):
-    def __init__(self, inputs, outputs, size, stride=1, padding=0, groups=1, prelu=True):
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, size, stride, padding, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
-        self.prelu = nn.PReLU(outputs) if prelu else nn.Identity()
+def _conv(inputs, outputs, size, stride=1, padding=0, groups=1):
+    return nn.Conv2d(inputs, outputs, size, stride, padding, groups=groups, bias=False)
 
-    def forward(self, x):
-        return self.prelu(self.bn(self.conv(x)))
+
+def _block(inputs, outputs, size, stride=1, padding=0, groups=1, prelu=True):
+    parts = {
+        "conv": _conv(inputs, outputs, size, stride, padding, groups),
+        "bn": nn.BatchNorm2d(outputs),
+    }
+    return nn.Sequential(OrderedDict(parts | ({"prelu": nn.PReLU(outputs)} if prelu else {})))
 
 
 class _Bottleneck(nn.Module):
@@ -55,13 +57,13 @@ class _Bottleneck(nn.Module):
         wide = inputs * expansion
         self.residual = stride == 1 and inputs == outputs
         self.conv = nn.Sequential(
-            nn.Conv2d(inputs, wide, 1, bias=False),
+            _conv(inputs, wide, 1),
             nn.BatchNorm2d(wide),
             nn.PReLU(wide),
-            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            _conv(wide, wide, 3, stride, 1, wide),
             nn.BatchNorm2d(wide),
             nn.PReLU(wide),
-            nn.Conv2d(wide, outputs, 1, bias=False),
+            _conv(wide, outputs, 1),
             nn.BatchNorm2d(outputs),
         )
 
@@ -74,8 +76,8 @@ class _MobileFaceNet(nn.Module):
 
     def __init__(self, size: tuple[int, int], features: int):
         super().__init__()
-        self.conv1 = _ConvBlock(3, 64, 3, 2, 1)
-        self.dw_conv1 = _ConvBlock(64, 64, 3, 1, 1, groups=64)
+        self.conv1 = _block(3, 64, 3, 2, 1)
+        self.dw_conv1 = _block(64, 64, 3, 1, 1, groups=64)
         blocks, inputs = [], 64
         for t, c, n, s in ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2),
                            (2, 128, 2, 1)):  # fmt: skip
@@ -83,10 +85,10 @@ class _MobileFaceNet(nn.Module):
                 blocks.append(_Bottleneck(inputs, c, s if i == 0 else 1, t))
                 inputs = c
         self.blocks = nn.Sequential(*blocks)
-        self.conv2 = _ConvBlock(128, 512, 1)
+        self.conv2 = _block(128, 512, 1)
         window = (size[0] // 16, size[1] // 16)
-        self.linear7 = _ConvBlock(512, 512, window, groups=512, prelu=False)
-        self.linear1 = _ConvBlock(512, features, 1, prelu=False)
+        self.linear7 = _block(512, 512, window, groups=512, prelu=False)
+        self.linear1 = _block(512, features, 1, prelu=False)
 
     def forward(self, x):
         x = self.conv2(self.blocks(self.dw_conv1(self.conv1(x))))
@@ -132,7 +134,7 @@ class _SFace(nn.Module):
         self.fc1 = nn.BatchNorm1d(128, eps=2e-5)
 
     def _add(self, name, inputs, outputs, size, stride, groups):
-        conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+        conv = _conv(inputs, outputs, size, stride, size // 2, groups)
         self.trunk.add_module(f"{name}_conv2d", conv)
         self.trunk.add_module(f"{name}_batchnorm", nn.BatchNorm2d(outputs, eps=1e-3))
         self.trunk.add_module(f"{name}_relu", _ChannelPReLU(outputs))
@@ -141,17 +143,16 @@ class _SFace(nn.Module):
         return self.fc1(self.pre_fc1(self.bn1(self.trunk(x)).flatten(1)))
 
 
+_MXNET = {  # BatchNorm's tensors by the names of MXNet
+    "weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"
+}  # fmt: skip
+
+
 def sface() -> Reference:
     def released(name: str) -> str:
         layer, _, field = name.removeprefix("trunk.").rpartition(".")
-        if layer in ("bn1", "fc1") or layer.endswith("batchnorm"):
-            field = {
-                "weight": "gamma",
-                "bias": "beta",
-                "running_mean": "moving_mean",
-                "running_var": "moving_var",
-            }.get(field, field)
-        return f"{layer}_{field}"
+        known = layer in ("bn1", "fc1") or layer.endswith("batchnorm")
+        return f"{layer}_{_MXNET.get(field, field) if known else field}"
 
     return Reference(_SFace(), released)
 
@@ -159,8 +160,8 @@ def sface() -> Reference:
 class _SqueezeExcitation(nn.Module):
     def __init__(self, features):
         super().__init__()
-        self.fc1 = nn.Conv2d(features, features // 16, 1, bias=False)
-        self.fc2 = nn.Conv2d(features // 16, features, 1, bias=False)
+        self.fc1 = _conv(features, features // 16, 1)
+        self.fc2 = _conv(features // 16, features, 1)
 
     def forward(self, x):
         return x * self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True)))).sigmoid()
@@ -171,13 +172,13 @@ class _IRUnit(nn.Module):
         super().__init__()
         self.shortcut_layer = nn.MaxPool2d(1, stride)
         if inputs != outputs:
-            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            conv = _conv(inputs, outputs, 1, stride)
             self.shortcut_layer = nn.Sequential(conv, nn.BatchNorm2d(outputs))
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(inputs),
-            nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False),
+            _conv(inputs, outputs, 3, 1, 1),
             nn.PReLU(outputs),
-            nn.Conv2d(outputs, outputs, 3, stride, 1, bias=False),
+            _conv(outputs, outputs, 3, stride, 1),
             nn.BatchNorm2d(outputs),
             _SqueezeExcitation(outputs),
         )
@@ -191,8 +192,7 @@ class _IRSE50(nn.Module):
 
     def __init__(self):
         super().__init__()
-        stem = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
-        self.input_layer = nn.Sequential(stem, nn.BatchNorm2d(64), nn.PReLU(64))
+        self.input_layer = nn.Sequential(_conv(3, 64, 3, 1, 1), nn.BatchNorm2d(64), nn.PReLU(64))
         units, inputs = [], 64
         for width, repeats in ((64, 3), (128, 4), (256, 14), (512, 3)):
             for i in range(repeats):
@@ -222,10 +222,8 @@ class _DlibConv(nn.Module):
     def __init__(self, inputs, outputs, size, stride):
         super().__init__()
         self.con = nn.Conv2d(inputs, outputs, size, stride, size // 2 if stride == 1 else 0)
-        self.gamma, self.beta = (
-            nn.Parameter(torch.ones(outputs)),
-            nn.Parameter(torch.zeros(outputs)),
-        )
+        self.gamma = nn.Parameter(torch.ones(outputs))
+        self.beta = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x):
         return self.con(x) * self.gamma[:, None, None] + self.beta[:, None, None]

@@ -7,6 +7,7 @@ Images are [B,3,H,W] pixel levels. Needs the extra `parity`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -79,26 +80,25 @@ def _warp(image: Tensor, matrix: Tensor) -> Tensor:
     return sampled * (inside >= 0.9999)
 
 
-def released(
-    embed: Embed,
-    image: Tensor,
-    targets: Tensor,
-    *,
-    epsilon: float,
-    alpha: float,
-    steps: int,
-    views: torch.Generator | None,
-) -> Tensor:
-    """The published algorithm with the released structure, N `steps` on one image [1,3,H,W] towards targets
-    [T,D].
+class Ball(NamedTuple):
+    """N steps of α within ε, pixel levels."""
 
-    The parameters behind `embed` require gradients. ε and α are pixel levels; `views` draws the random maps,
-    if any.
+    epsilon: float
+    alpha: float
+    steps: int
+
+
+def released(
+    embed: Embed, image: Tensor, targets: Tensor, ball: Ball, views: torch.Generator | None
+) -> Tensor:
+    """The published algorithm with the released structure, on one image [1,3,H,W] towards targets [T,D].
+
+    The parameters behind `embed` require gradients; `views` draws the random maps, if any.
     """
     with torch.no_grad():
         source = embed(image)
     x, momentum = image.clone(), torch.zeros_like(image)
-    for _ in range(steps):
+    for _ in range(ball.steps):
         x = x.detach().requires_grad_(True)
         z = embed(_view(x, views))
         proposals: list[tuple[Tensor, Tensor]] = []
@@ -109,7 +109,7 @@ def released(
             loss.backward(retain_graph=True)
             assert x.grad is not None
             moved = momentum + x.grad / x.grad.abs().mean()
-            candidate = _project(x.detach() - alpha * moved.sign(), image, epsilon)
+            candidate = _project(x.detach() - ball.alpha * moved.sign(), image, ball.epsilon)
             with torch.no_grad():
                 gains.append(_gain(embed(candidate), source, targets))
             proposals.append((candidate, moved))
@@ -118,21 +118,14 @@ def released(
 
 
 def batched(
-    embed: Embed,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    epsilon: float,
-    alpha: float,
-    steps: int,
-    views: torch.Generator | None,
+    embed: Embed, images: Tensor, targets: Tensor, ball: Ball, views: torch.Generator | None
 ) -> Tensor:
-    """The same algorithm on a batch [B,3,H,W], weights frozen; arguments as for `released`."""
+    """The same algorithm on a batch [B,3,H,W], weights frozen."""
     with torch.no_grad():
         source = embed(images)
     x, momentum = images.clone(), torch.zeros_like(images)
     count = len(targets)
-    for _ in range(steps):
+    for _ in range(ball.steps):
         x = x.detach().requires_grad_(True)
         z = embed(_view(x, views))
         moved = []
@@ -142,7 +135,7 @@ def batched(
         del z
         steps_taken = torch.stack(moved)
         with torch.no_grad():
-            candidates = _project(x - alpha * steps_taken.sign(), images, epsilon)
+            candidates = _project(x - ball.alpha * steps_taken.sign(), images, ball.epsilon)
             embedded = torch.cat(
                 [embed(part) for part in candidates.flatten(0, 1).split(MOST_AT_ONCE)]
             )

@@ -157,12 +157,12 @@ def theirs(used: Model, given: Inputs, name: str, *, views: bool = True) -> Atte
     images = torch.from_numpy(given.images.transpose(0, 3, 1, 2).copy())
     targets = torch.tensor(given.targets)
     attacked, embed = getattr(tip_im, PYTORCH[name]), tip_im.joined(embeds, used.weights)
-    ball = {"epsilon": SETTING.epsilon, "alpha": SETTING.alpha}
 
     def attempt(steps: int) -> np.ndarray:
         generator = torch.Generator().manual_seed(0) if views else None
+        ball = tip_im.Ball(SETTING.epsilon, SETTING.alpha, steps)
         made = [
-            attacked(embed, part, targets, **ball, steps=steps, views=generator)
+            attacked(embed, part, targets, ball, generator)
             for part in images.split(1 if name == "a" else len(images))
         ]
         return torch.cat(made).detach().numpy().transpose(0, 2, 3, 1)

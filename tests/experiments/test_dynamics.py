@@ -11,8 +11,7 @@ import xarray as xr
 from PIL import Image
 from scipy import stats
 
-from experiments import dynamics_study
-from experiments.recordings import optimisers, path_plots, recorder, recording, surface
+from experiments.recordings import optimisers, path_plots, questions, recorder, recording, surface
 from tipim_jax.analysis import probes
 from tipim_jax.core.objectives import Objective
 from tipim_jax.errors import UserError
@@ -175,11 +174,11 @@ def test_partial_rank_correlation_sees_through_a_common_cause():
     rng = np.random.default_rng(1)
     cause, a, b = rng.normal(size=(3, 2000))
     a, b = np.exp(cause + 0.3 * a), (cause + 0.3 * b) ** 3
-    alone = dynamics_study._rank_correlation(a, b)
+    alone = questions._rank_correlation(a, b)
     np.testing.assert_allclose(alone, stats.spearmanr(a, b).statistic, rtol=1e-9)
     assert alone > 0.8
-    assert abs(dynamics_study._rank_correlation(a, b, given=cause)) < 0.1
-    assert np.isnan(dynamics_study._rank_correlation(np.ones(5), np.arange(5.0)))
+    assert abs(questions._rank_correlation(a, b, given=cause)) < 0.1
+    assert np.isnan(questions._rank_correlation(np.ones(5), np.arange(5.0)))
 
 
 def test_the_second_direction_is_orthogonal_and_as_long():

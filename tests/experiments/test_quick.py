@@ -22,9 +22,9 @@ RUNS = {
     "opom": (r"one mask per person: Rank-1-UT [01]\.\d+ on dlib", "rank-UT.md"),
     "frontier": (r"sface/low: Rank-1-UT [01]\.\d+, .* PSNR \d+\.\d dB", "sheet.html"),
     "verification": (r"impersonation, whole: PSR [01]\.\d+ at FAR 0\.01", "average.md"),
-    "virtual_targets": (r"sface: largest cosine between targets 0\.\d+", "virtual_targets.csv"),
+    "virtual": (r"sface: largest cosine between targets 0\.\d+", "virtual_targets.csv"),
     "dynamics": (r"sface/tip_im: Rank-1-UT [01]\.\d+ on dlib", "report.html"),
-    "dynamics_study": (r"switching: \d rows over 2 images", "switching/report.html"),
+    "switching": (r"switching: \d rows over 2 images", "switching/report.html"),
     "bulk_measure": (r"bulk reaches \d\.\d+ of the attack alone", "capacity.md"),
     "benchmark": (r"ours, default \d+\.\d times faster than ours, exhaustive", "benchmark.md"),
 }
@@ -40,11 +40,13 @@ def shared(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
 
-STUDIES = ("naturalness", "targets", "survival", "opom")
+STUDIES = ("naturalness", "targets", "survival", "opom", "virtual")
 
 
 def launched(name: str) -> list[str]:
-    """The module and flags of a launch, or of a study of identification."""
+    """The module and flags of a launch, of a study of identification, or of a question."""
+    if name == "switching":
+        return ["experiments.dynamics", f"--question={name}"]
     if name in STUDIES:
         return ["experiments.identification", f"--study={name}"]
     return [f"experiments.{name}"]

@@ -1,14 +1,9 @@
 """Five questions about the path of an attack, each answered from recordings of many images.
 
-    python -m experiments.dynamics_study --data_dir=LFW --protocol=protocol.json --num_images=100 \\
-        --question=switching --workdir=results/dynamics_study
-
---question: `switching` (when the greedy target changes, and what that makes of the search), `agreement` (of
-surrogate and black boxes, and whether it foretells transfer), `stability` (what random views and momentum
-do), `optimisers` (which protects best at equal PSNR), `curvature` (where curvature and effective rank grow),
-or `all`. Recordings are kept in --workdir and shared by the questions: ε = 12, 30 steps of 0.15 ε, one
-surrogate. A question leaves tables, pictures and a report in a folder of its name. --quick: `switching` without
-random views on two images, three steps.
+`switching` (when the greedy target changes, and what that makes of the search), `agreement` (of surrogate and
+black boxes, and whether it foretells transfer), `stability` (what random views and momentum do), `optimisers`
+(which protects best at equal PSNR), `curvature` (where curvature and effective rank grow). Recordings are
+shared by the questions: ε = 12, 30 steps of 0.15 ε, one surrogate.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from absl import flags
 from scipy import stats
 
 from experiments.judging import ranking
-from experiments.launching import launch
 from experiments.protection import specs
 from experiments.protection.methods import Setting
 from experiments.protection.runs import Run
@@ -30,14 +23,8 @@ from experiments.recordings.recorder import Watch
 from experiments.reporting import plots, report, results
 from experiments.reporting.plots import Axes, Line
 from experiments.reporting.report import Picture, Table
-from tipim_jax.errors import UserError
 
-flags.DEFINE_alias("num_images", "num_probes")
-_QUESTION = flags.DEFINE_string("question", "switching", "One of the five, or all.")
-_SOURCE = flags.DEFINE_string("source", "mobilefacenet_casia", "The surrogate.")
-_WITNESSES = flags.DEFINE_list("witnesses", ["sface", "dlib", "frfeat"], "Unseen, and watched.")
-_OPTIMISERS = flags.DEFINE_list("optimisers", list(optimisers.VARIANTS), "To compare.")
-
+WITNESSES = ("sface", "dlib", "frfeat")  # unseen, and watched
 STEPS, STRIDE = 30, 7
 SETTING = Setting(epsilon=12.0, steps=STEPS, alpha=12.0 * optimisers.TRAVEL / STEPS)
 LOOKS = ("identity", "movement")
@@ -68,6 +55,7 @@ class Study(NamedTuple):
     bench: ranking.Bench
     source: str
     witnesses: tuple[str, ...]
+    optimisers: tuple[str, ...]
     setting: Setting
     plain: bool
 
@@ -246,8 +234,7 @@ def stability(study: Study) -> Answer:
 
 def best_optimiser(study: Study) -> Answer:
     """Which optimiser protects best at equal PSNR."""
-    names = _OPTIMISERS.value
-    found = optimisers.study(study.run, study.bench, study.source, study.setting, names)
+    found = optimisers.study(study.run, study.bench, study.source, study.setting, study.optimisers)
     rows = optimisers.rows(found, (study.source,))
     n = min(study.run.probes, len(study.bench.probes.paths))
     bars = {
@@ -315,18 +302,13 @@ QUESTIONS: Mapping[str, Callable[[Study], Answer]] = {
 }
 
 
-def main(_: list[str]) -> None:
-    asked = list(QUESTIONS) if _QUESTION.value == "all" else [_QUESTION.value]
-    if not set(asked) <= set(QUESTIONS):
-        raise UserError(f"--question is one of {', '.join(QUESTIONS)}, or all")
-    quick = launch.QUICK.value
-    source = "sface" if quick else _SOURCE.value
-    witnesses = ["dlib"] if quick else _WITNESSES.value
-    run = launch.begin("dynamics_study", source=source, witnesses=witnesses, setting=SETTING)
+def answer(run: Run, question: str, source: str, witnesses: list[str], names: list[str]) -> str:
+    """Answers a question, or `all`, by tables, pictures and a report in a folder of its name."""
+    asked = list(QUESTIONS) if question == "all" else [question]
     bench = ranking.bench(run.protocol, run.models, run.cache)
-    setting = SETTING._replace(steps=3, alpha=1.5) if quick else SETTING
-    plain = quick and asked == ["switching"]
-    study = Study(run, bench, source, tuple(witnesses), setting, plain)
+    setting = SETTING._replace(steps=3, alpha=1.5) if run.quick else SETTING
+    plain = run.quick and asked == ["switching"]
+    study = Study(run, bench, source, tuple(witnesses), tuple(names), setting, plain)
     for question in asked:
         rows, pictures = QUESTIONS[question](study)
         folder = run.workdir / question
@@ -334,10 +316,5 @@ def main(_: list[str]) -> None:
         print(results.save(folder, question, rows, machine=results.machine()))
         parts: list[Table | Picture] = [Table("Answer", rows), *pictures]
         report.write(folder, QUESTIONS[question].__doc__ or question, parts)
-    print(
-        f"{', '.join(asked)}: {len(rows)} rows over {min(run.probes, len(bench.probes.paths))} images"
-    )
-
-
-if __name__ == "__main__":
-    launch.run(main)
+    images = min(run.probes, len(bench.probes.paths))
+    return f"{', '.join(asked)}: {len(rows)} rows over {images} images"

@@ -1,25 +1,19 @@
 """Do virtual identities embed like separate people?
 
-    python -m experiments.virtual_targets --data_dir=LFW --protocol=protocol.json --workdir=results/virtual
-
 For every recogniser that the targets cover, or those of --models: cosines between the targets, and the
 nearest photo of the gallery to each target (Rank-1) beside the nearest photo of a stranger to each probe.
---quick uses the demo photos.
 """
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from experiments.data import dataset
-from experiments.launching import launch
+from experiments.protection.runs import Run
 from experiments.reporting import results
 from tipim_jax.errors import UserError
 from tipim_jax.photos import targets, verify
-
-_TARGETS = flags.DEFINE_string("targets", None, "File of targets; the built-in ones by default.")
 
 
 def likeness(
@@ -39,10 +33,10 @@ def likeness(
     }
 
 
-def main(_: list[str]) -> None:
-    run = launch.begin("virtual_targets", targets=_TARGETS.value or "built-in")
+def study(run: Run, file: str | None) -> str:
+    """Looks at the targets of a file, or the built-in ones; returns the main figure."""
     protocol, cache = run.protocol, run.cache
-    made = targets.load(Path(_TARGETS.value)) if _TARGETS.value else targets.built_in()
+    made = targets.load(Path(file)) if file else targets.built_in()
     aims = {name: made.joined([name], [1.0]) for name in run.models or made.embeddings}
     judges = [verify.load(name) for name in aims]
     probes, gallery = dataset.faces(protocol.probes, cache), dataset.faces(protocol.gallery, cache)
@@ -58,11 +52,7 @@ def main(_: list[str]) -> None:
         rows.append({"recogniser": judge.name, **found, "threshold": judge.threshold})
     missing = [*probes.missing, *gallery.missing]
     print(results.save(run.workdir, "virtual_targets", rows, missing=missing))
-    print(
+    return (
         f"{rows[0]['recogniser']}: largest cosine between targets "
         f"{rows[0]['between targets, largest']:.3f}, threshold {rows[0]['threshold']:.3f}"
     )
-
-
-if __name__ == "__main__":
-    launch.run(main)
