@@ -91,11 +91,8 @@ class _Task(NamedTuple):
     Attributes:
       settings, surrogates, goals, encoding: as the options say.
       detector: parameters of `ports.networks.yunet`.
-      jobs: photos to protect.
       asked: how many photos were asked for, those done earlier among them.
       out: the output folder.
-      journal: of it.
-      replaced: outputs that may be replaced.
       options: as parsed.
     """
 
@@ -104,11 +101,8 @@ class _Task(NamedTuple):
     goals: Targets
     encoding: Encoding
     detector: PyTree
-    jobs: Sequence[Job]
     asked: int
     out: Path
-    journal: Journal
-    replaced: frozenset[Path]
     options: argparse.Namespace
 
 
@@ -122,51 +116,24 @@ def _run(options: argparse.Namespace, photos: Sequence[str | Path], phases: Phas
     started = time.perf_counter()
     settings, encoding = shared.settings_from(options), shared.encoding_from(options)
     found = discover(photos, options.out, format=encoding.format)
-    results = [PhotoResult(path, error=problem) for path, problem in found.problems]
-    for result in results:
-        _tell(result, phases)
+    results = _told(found.problems, phases)
     if not found.jobs:
         return FAILED
-    surrogates = shared.surrogates_from(options)
+    surrogates, detector = shared.surrogates_from(options), yunet.load()
     settings = compilation.with_precision(settings, compilation.mesh_over(None))
-    detector = yunet.load()
     goals = shared.targets_from(options, detector, surrogates)
     made_with = _made_with(options, settings, surrogates, goals, encoding)
     out = prepare_output(options.out)
+    asked = len(found.jobs)
+    task = _Task(settings, surrogates, goals, encoding, detector, asked, out, options)
     with alone_in(out):
         remove_leftovers(out)
         journal = Journal(out, made_with, _versions(), surrogates)
-        earlier = (
-            Earlier({}, list(found.jobs), frozenset(), frozenset())
-            if options.overwrite
-            else journal.look_up(found.jobs)
-        )
-        jobs = earlier.left
-        if not options.overwrite:
-            jobs, taken = _not_in_the_way(earlier, out, phases)
-            results += taken
-        if not jobs and not earlier.done:
+        earlier, problems = _earlier(task, journal, found.jobs, phases)
+        results += problems
+        if not earlier.left and not earlier.done:
             return FAILED
-        if earlier.versions:
-            names = ", ".join(sorted(earlier.versions))
-            phases.say(
-                f"what was done earlier was done with another {names}; --overwrite redoes it"
-            )
-
-        task = _Task(
-            settings,
-            surrogates,
-            goals,
-            encoding,
-            detector,
-            jobs,
-            len(found.jobs),
-            out,
-            journal,
-            earlier.replaced,
-            options,
-        )
-        done, timings, stopped = _do(task, earlier, phases)
+        done, timings, stopped = _do(task, journal, earlier, phases)
         order = {job.source: i for i, job in enumerate(found.jobs)}
         results = sorted([*results, *done], key=lambda result: order.get(result.source, -1))
         run = RunResult(
@@ -176,7 +143,7 @@ def _run(options: argparse.Namespace, photos: Sequence[str | Path], phases: Phas
             versions=versions(),
             timings=timings._replace(total=time.perf_counter() - started),
             others=tuple(found.others),
-            unreached=len(jobs) + len(earlier.done) - len(done),
+            unreached=len(earlier.left) + len(earlier.done) - len(done),
         )
         written = _written(run, task, phases, quick=stopped is not None)
     if isinstance(stopped, KeyboardInterrupt):
@@ -185,21 +152,33 @@ def _run(options: argparse.Namespace, photos: Sequence[str | Path], phases: Phas
     return _code(run, options.require, whole=written)
 
 
-def _not_in_the_way(
-    earlier: Earlier, out: Path, phases: Phases
-) -> tuple[list[Job], list[PhotoResult]]:
-    """The jobs left whose output no other file occupies, and the results of those that one does."""
+def _earlier(
+    task: _Task, journal: Journal, jobs: Sequence[Job], phases: Phases
+) -> tuple[Earlier, list[PhotoResult]]:
+    """What earlier runs did and what is left, and the results of jobs whose output another file occupies."""
+    if task.options.overwrite:
+        return Earlier({}, list(jobs), frozenset(), frozenset()), []
+    earlier = journal.look_up(jobs)
     fresh = [job for job in earlier.left if job.output not in earlier.replaced]
-    _, problems = unoccupied(fresh, out)
+    results = _told(unoccupied(fresh, task.out)[1], phases)
+    taken = {result.source for result in results}
+    earlier = earlier._replace(left=[job for job in earlier.left if job.source not in taken])
+    if earlier.versions and (earlier.left or earlier.done):
+        names = ", ".join(sorted(earlier.versions))
+        phases.say(f"what was done earlier was done with another {names}; --overwrite redoes it")
+    return earlier, results
+
+
+def _told(problems: Sequence[tuple[Path, str]], phases: Phases) -> list[PhotoResult]:
+    """The results of photos that cannot be begun, each said."""
     results = [PhotoResult(path, error=problem) for path, problem in problems]
     for result in results:
         _tell(result, phases)
-    taken = {result.source for result in results}
-    return [job for job in earlier.left if job.source not in taken], results
+    return results
 
 
 def _do(
-    task: _Task, earlier: Earlier, phases: Phases
+    task: _Task, journal: Journal, earlier: Earlier, phases: Phases
 ) -> tuple[list[PhotoResult], Timings, BaseException | None]:
     """The results of all photos, or of as many as could be done, and what ended the run before."""
     done = [result._replace(earlier=True) for result in earlier.done.values()]
@@ -209,11 +188,11 @@ def _do(
         stale = [
             i for i, result in enumerate(done) if result.output and _knows_less(result, thresholds)
         ]
-        if not task.jobs and not stale:
+        if not earlier.left and not stale:
             return done, timings, None
         phases.begin("loading recognisers")
         models = None
-        if task.jobs:
+        if earlier.left:
             models = load_models(
                 task.surrogates,
                 task.goals,
@@ -233,13 +212,13 @@ def _do(
         find = find_faces.finder(task.detector)
         jobs_done = list(earlier.done)
         for i in stale:
-            done[i] = _judged_again(task, jobs_done[i], done[i], find, judges, phases)
+            done[i] = _judged_again(task, journal, jobs_done[i], done[i], find, judges, phases)
         if models is None:
             return done, timings, None
         made = models.engine
 
-        still = [job for job in task.jobs if not job.moves]
-        moving = [job for job in task.jobs if job.moves]
+        still = [job for job in earlier.left if not job.moves]
+        moving = [job for job in earlier.left if job.moves]
         of_photos = 0.0
 
         def told(progress: Progress) -> None:
@@ -255,9 +234,9 @@ def _do(
             phases.update(how_far_in_clip(progress))
 
         common: dict[str, Any] = {
-            "journal": task.journal,
+            "journal": journal,
             "overwrite": task.options.overwrite,
-            "replaced": task.replaced,
+            "replaced": earlier.replaced,
             "largest_only": task.options.largest_only,
         }
         phases.begin("protecting")
@@ -282,6 +261,7 @@ def _do(
 
 def _judged_again(
     task: _Task,
+    journal: Journal,
     job: Job,
     done: PhotoResult,
     find: find_faces.Find,
@@ -289,14 +269,13 @@ def _judged_again(
     phases: Phases,
 ) -> PhotoResult:
     """A photo that is done, judged by the recognisers that are here now; as it was if that fails."""
-    assert done.output is not None
     try:
         largest = task.options.largest_only
         if job.moves:
             anew = clips.judge_again(job, done, find, judges, task.surrogates, largest_only=largest)
         else:
             anew = judge_again(job, done, task.encoding, find, judges, largest_only=largest)
-        task.journal.add(job, stamp(job.source), done.output, anew)
+        journal.add(job, stamp(job.source), anew)
     except DiskFull:
         raise
     except Exception as error:

@@ -125,14 +125,12 @@ class Journal:
             )
         return Earlier(done, left, frozenset(replaced), frozenset(other_versions))
 
-    def add(self, job: Job, read: Stamp, data: bytes | Path | None, result: PhotoResult) -> None:
+    def add(self, job: Job, read: Stamp, result: PhotoResult) -> None:
         """Writes the line of a photo to the disk, before its file gets its name.
 
         Args:
           job: of the photo.
           read: its stamp.
-          data: of its file, or where that lies until it gets its name; None if there is none, for want of
-            a face.
           result: the proof.
 
         Raises:
@@ -148,7 +146,7 @@ class Journal:
             "job": name,
             "settings": self._id,
             "read": read._asdict(),
-            "saved": None if data is None else digest(data),
+            "saved": result.sha256 or None,
             "result": photo_json(result, self.surrogates),
         }
         self._append([*lines, line])
@@ -226,7 +224,7 @@ def _result(line: dict[str, Any], job: Job, out: Path) -> PhotoResult:
     """The result as this run would name its files."""
     result = photo_from_json(line["result"])
     output = None if line["saved"] is None else out / job.output
-    return result._replace(source=job.source, output=output)
+    return result._replace(source=job.source, output=output, sha256=line["saved"] or "")
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

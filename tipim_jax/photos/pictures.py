@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tipim_jax.photos.files import digest, read_photo, write_atomically
+from tipim_jax.photos.files import read_photo, write_atomically
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.results import FaceResult, PhotoResult, Pictures, RunResult
 
@@ -63,21 +63,20 @@ def face_pictures(
     return Pictures(small(a), small(b), small(mask))
 
 
-def keep(out: Path, data: bytes | Path, faces: Sequence[FaceResult]) -> None:
+def keep(out: Path, sha256: str, faces: Sequence[FaceResult]) -> None:
     """Writes the pictures that the faces of a photo carry.
 
     Args:
       out: the output folder.
-      data: the file of the protected photo, or where it lies.
+      sha256: of the file of the protected photo.
       faces: in the order found.
 
     Raises:
       DiskFull, PhotoError: they cannot be written.
     """
-    stem = _stem(data)
     for number, face in enumerate(faces, 1):
         if face.pictures is not None:
-            for path, pixels in zip(_paths(stem, number), face.pictures, strict=True):
+            for path, pixels in zip(_paths(sha256, number), face.pictures, strict=True):
                 write_atomically(out / path, _file(pixels, "JPEG"), overwrite=True)
 
 
@@ -92,17 +91,13 @@ def shown(out: Path, photo: PhotoResult, *, quick: bool = False) -> dict[int, Sh
     Raises:
       DiskFull, PhotoError: they cannot be written.
     """
-    if photo.output is None:
-        return {}
-    try:
-        stem = _stem(photo.output)
-    except OSError:
+    if not photo.sha256:
         return {}
     numbers = [number for number, face in enumerate(photo.faces, 1) if not face.skipped]
-    there = {number: _there(out, stem, number) for number in numbers}
+    there = {number: _there(out, photo.sha256, number) for number in numbers}
     if not quick and None in there.values():
-        keep(out, photo.output, pictured(photo).faces)
-        there = {number: _there(out, stem, number) for number in numbers}
+        keep(out, photo.sha256, pictured(photo).faces)
+        there = {number: _there(out, photo.sha256, number) for number in numbers}
     return {number: found for number, found in there.items() if found is not None}
 
 
@@ -157,17 +152,13 @@ def side_by_side(pictures: Pictures) -> np.ndarray:
     return np.concatenate([pictures.before, gap, pictures.after, gap, pictures.mask], axis=1)
 
 
-def _stem(data: bytes | Path) -> str:
-    return digest(data)[:20]
+def _paths(sha256: str, number: int) -> list[Path]:
+    return [FOLDER / f"{sha256[:20]}-{number}-{which}.jpg" for which in Pictures._fields]
 
 
-def _paths(stem: str, number: int) -> list[Path]:
-    return [FOLDER / f"{stem}-{number}-{which}.jpg" for which in Pictures._fields]
-
-
-def _there(out: Path, stem: str, number: int) -> Shown | None:
+def _there(out: Path, sha256: str, number: int) -> Shown | None:
     """The pictures of a face if all are there."""
-    before, after, mask = paths = _paths(stem, number)
+    before, after, mask = paths = _paths(sha256, number)
     if not all((out / path).is_file() for path in paths):
         return None
     with Image.open(out / before) as image:

@@ -1,6 +1,6 @@
 """What a run found, face by face: the records behind the table, `report.json` and `report.html`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,6 +109,7 @@ class PhotoResult(NamedTuple):
         share is included.
       earlier: whether an earlier run did it.
       fault: traceback of an error that is the program's and not the photo's.
+      sha256: of the file written; empty if none was.
     """
 
     source: Path
@@ -120,6 +121,13 @@ class PhotoResult(NamedTuple):
     change: int = 0
     earlier: bool = False
     fault: str = ""
+    sha256: str = ""
+
+    def judged_again(self, faces: Sequence[FaceResult]) -> "PhotoResult":
+        """The same photo with its faces, in the same order, measured once more."""
+        pairs = zip(faces, self.faces, strict=True)
+        named = (face._replace(target=before.target) for face, before in pairs)
+        return self._replace(faces=tuple(named))
 
 
 class Timings(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tipim_jax.errors import UserError
 from tipim_jax.photos.faces import Find
-from tipim_jax.photos.files import DiskFull, read_photo, write_atomically
+from tipim_jax.photos.files import DiskFull, digest, read_photo, write_atomically
 from tipim_jax.photos.finish import Encoding, measure
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.journal import Journal, Stamp, stamp
@@ -72,14 +72,13 @@ def protect_photos(
     for outcome in done:
         job = outcome.key
         result = _result(outcome, out)
-        data = outcome.finished.data if outcome.finished is not None else None
         try:
             if journal is not None and not result.error:
-                journal.add(job, stamps.pop(job), data, result)
-            if data is not None and result.output is not None:
-                keep(out, data, result.faces)
+                journal.add(job, stamps.pop(job), result)
+            if outcome.finished is not None and result.output is not None:
+                keep(out, result.sha256, result.faces)
                 may_replace = overwrite or job.output in replaced
-                write_atomically(result.output, data, overwrite=may_replace)
+                write_atomically(result.output, outcome.finished.data, overwrite=may_replace)
         except DiskFull:
             raise
         except PhotoError as error:
@@ -112,10 +111,7 @@ def judge_again(
     saved = read_photo(done.output).pixels
     # What was to be saved is not known any more; the original stands for it, and is encoded once more.
     faces, _ = measure(pending, pending.photo.pixels, saved, encoding, find, judges)
-    faces = tuple(
-        face._replace(target=before.target) for face, before in zip(faces, done.faces, strict=True)
-    )
-    return done._replace(faces=faces)
+    return done.judged_again(faces)
 
 
 def failed(source: Path, error: Exception) -> PhotoResult:
@@ -136,5 +132,11 @@ def _result(outcome: Outcome[Job], out: Path) -> PhotoResult:
     if done is None:
         return PhotoResult(job.source, faces=outcome.faces, faceless=outcome.faceless)
     notes = (job.note, *done.notes) if job.note else done.notes
-    path = out / job.output
-    return PhotoResult(job.source, path, done.faces, notes=notes, change=done.change)
+    return PhotoResult(
+        job.source,
+        out / job.output,
+        done.faces,
+        notes=notes,
+        change=done.change,
+        sha256=digest(done.data),
+    )

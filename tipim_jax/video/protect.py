@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tipim_jax.photos.faces import Face
-from tipim_jax.photos.files import DiskFull, move_into_place, part_of, readable, unwritten
+from tipim_jax.photos.files import DiskFull, digest, move_into_place, part_of, readable, unwritten
 from tipim_jax.photos.finish import Encoding
 from tipim_jax.photos.folders import Job
 from tipim_jax.photos.formats import is_film
@@ -85,12 +85,12 @@ def protect_clips(
                     models, job, clip, part, encoding, largest_only, pictures, tell
                 )
                 seconds += taken
-                saved = result.output is not None
-                result = result._replace(output=path if saved else None)
+                if result.output is not None:
+                    result = result._replace(output=path, sha256=digest(part))
                 if journal is not None:
-                    journal.add(job, seen, part if saved else None, result)
-                if saved:
-                    keep(out, part, result.faces)
+                    journal.add(job, seen, result)
+                if result.output is not None:
+                    keep(out, result.sha256, result.faces)
                     move_into_place(part, path)
         except DiskFull:
             raise
@@ -123,10 +123,7 @@ def judge_again(
     tracks = _tracks(clip, find, judges, surrogates, lambda *_: None)
     chosen = 1 if largest_only else len(tracks)
     faces, _ = proof.prove(find, judges, clip, saved, tracks, chosen, told=lambda *_: None)
-    faces = tuple(
-        face._replace(target=before.target) for face, before in zip(faces, done.faces, strict=True)
-    )
-    return done._replace(faces=faces)
+    return done.judged_again(faces)
 
 
 def read(job: Job, path: Path) -> Clip:
