@@ -5,20 +5,17 @@
     python -m experiments.third_party --search --data_dir=LFW --protocol=protocol.json --num_probes=20 \\
         --workdir=results/third_party_search
 
-Photos are protected by `tipim protect` with its defaults, and the JPEG files it saved are compared as a
-user of those packages would, each at its default threshold: every protected photo with its original and
-with the other photos of the person. --photos takes a folder with one subfolder per person; by default the
-built-in photos are used. What was protected into --workdir already is judged again, not protected again.
+Photos are protected by `tipim protect` with its defaults, and the files it saved are compared as a user of
+those packages would, each at its default threshold: every protected photo with its original and with the other
+photos of the person. --photos takes a folder with one subfolder per person, the built-in photos by default.
+What was protected into --workdir already is judged again, not protected again.
 
 --search stands in for the paper's commercial service: each of the probes is protected with --targets, the
 protocol's target people; the packages embed the files of the whole gallery and of the probes by their own
-detection, alignment and network; nearest photos are ranked by the distance that the package compares with. In
-the paper, 20 of 20 probes were found at rank 1 before; after, a target is at rank 1 for 6 and within rank 5
-for 16. A probe in which a package sees no face, or one that it refuses, is found nowhere, nor is one that could
-not be protected; each is counted apart and listed as missing.
-
-Photos that could not be protected and packages that are not installed are named in the results. --quick takes
-the first pair of the built-in photos and 5 steps, with --search the demo protocol.
+detection, alignment and network; nearest photos are ranked by the distance that the package compares with. A
+probe in which a package sees no face, or one that it refuses, is found nowhere, nor is one that could not be
+protected; each is counted apart and listed as missing. Packages that are not installed are named in the
+results. --quick takes the first pair of the built-in photos and 5 steps, with --search the demo protocol.
 """
 
 import shutil
@@ -143,12 +140,6 @@ def embedded(run: Run, package: Package, name: str, paths: Sequence[Path | None]
     return cells.in_parts(run.workdir, f"{package.name}/{name}", len(paths), _PART, make)["vectors"]
 
 
-def nearness(probes: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """[P,G] negative Euclidean distances; photos without a face come last."""
-    distances = np.linalg.norm(probes[:, None] - gallery, axis=-1)
-    return -np.nan_to_num(distances, nan=_FAR)
-
-
 def found(
     package: Package,
     stage: str,
@@ -162,8 +153,9 @@ def found(
     Embeddings of probes [P,D] and gallery [G,D] are NaN without a face; `unprotected` probes are without a
     photo.
     """
+    distances = np.linalg.norm(vectors[:, None] - gallery, axis=-1)
     ranks = metrics.rank(
-        nearness(vectors, gallery),
+        -np.nan_to_num(distances, nan=_FAR),  # photos without a face come last
         np.array(protocol.gallery.identities),
         np.array(protocol.probes.identities),
         np.unique(protocol.targets.identities),
@@ -189,9 +181,8 @@ def protect_probes(run: Run, protocol: dataset.Protocol) -> dict[Path, Path]:
     options = [f"--targets={targets}", "--largest_only"]
     options += ["--steps=2", "--batch_size=2", "--surrogates=sface"] if run.quick else []
     saved = protect(inputs, copies, run.workdir / "protected", *options)
-    return {
-        probe: saved[copy] for probe, copy in zip(protocol.probes.paths, copies) if copy in saved
-    }
+    pairs = zip(protocol.probes.paths, copies)
+    return {probe: saved[copy] for probe, copy in pairs if copy in saved}
 
 
 def _copied(photos: dataset.Labelled, folder: Path) -> list[Path]:
@@ -205,11 +196,8 @@ def _copied(photos: dataset.Labelled, folder: Path) -> list[Path]:
 
 def unseen(package: Package, paths: Sequence[Path | None], vectors: np.ndarray) -> list[list[str]]:
     """The files that a package gives no embedding of, as results list what is missing."""
-    return [
-        [str(path), f"{package.name} sees no face, or refuses it"]
-        for path, vector in zip(paths, vectors, strict=True)
-        if path is not None and np.isnan(vector[0])
-    ]
+    blind = [p for p, vector in zip(paths, vectors, strict=True) if p and np.isnan(vector[0])]
+    return [[str(path), f"{package.name} sees no face, or refuses it"] for path in blind]
 
 
 def measured(
@@ -254,11 +242,9 @@ def search(asked: Sequence[Package], absent: Sequence[str]) -> str:
     note = paper.SEARCH_API + (f" Not installed: {'; '.join(absent)}." if absent else "")
     table = report.Table("Found in the gallery", lines, note)
     report.write(run.workdir, "Third-party search", [table])
-    before, after = lines[-2:]
-    return (
-        f"{after['package']}: {before['found at rank 1']} of {before['probes']} found at rank 1 before, "
-        f"{after['found at rank 1']} after"
-    )
+    before, after = (line["found at rank 1"] for line in lines[-2:])
+    last = lines[-1]
+    return f"{last['package']}: {before} of {last['probes']} found at rank 1 before, {after} after"
 
 
 def main(_: list[str]) -> None:

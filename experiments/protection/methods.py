@@ -221,7 +221,7 @@ def protect(
     each = jnp.asarray(targets[index] if targets.ndim == 3 else targets)
     problem = attack.prepare(*combined, images, each, jnp.asarray(method.epsilon))
     state, _ = started(method, combined, keys[index], problem, jnp.asarray(mask))
-    return rounded(method.rounded, state.image, problem)[: len(canvases)]
+    return np.asarray(rounded(method.rounded, state.image, problem))[: len(canvases)]
 
 
 def started(
@@ -248,14 +248,10 @@ def started(
     )
 
 
-def rounded(how: Rounding, images: jax.Array, problem: Problem) -> np.ndarray:
-    """[B,H,W,C] uint8 of protected images."""
-    return np.asarray(_rounded(how, images, problem.image, problem.epsilon))
-
-
 @partial(jax.jit, static_argnums=0)
-def _rounded(how: Rounding, images: jax.Array, real: jax.Array, epsilon: jax.Array) -> jax.Array:
-    return jax.vmap(how)(images, real, epsilon)
+def rounded(how: Rounding, images: jax.Array, problem: Problem) -> jax.Array:
+    """[B,H,W,C] uint8 of protected images."""
+    return jax.vmap(how)(images, problem.image, problem.epsilon)
 
 
 def keys(canvases: np.ndarray, seed: int, index: int = 0) -> jax.Array:
@@ -293,12 +289,9 @@ CONTROLS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
 }
 
 
-def control(name: str, canvases: np.ndarray, keys: jax.Array, epsilon: float) -> np.ndarray:
-    """A control of the table on canvases [n,160,160,3] uint8."""
-    return np.asarray(_controlled(name, jnp.asarray(canvases, jnp.float32), keys, epsilon))
-
-
 @partial(jax.jit, static_argnums=0)
-def _controlled(name: str, canvases: jax.Array, keys: jax.Array, epsilon: float) -> jax.Array:
-    changed = jax.vmap(CONTROLS[name], (0, 0, None))(canvases, keys, epsilon)
+def control(name: str, canvases: np.ndarray, keys: jax.Array, epsilon: float) -> jax.Array:
+    """A control of the table on canvases [n,160,160,3] uint8."""
+    images = jnp.asarray(canvases, jnp.float32)
+    changed = jax.vmap(CONTROLS[name], (0, 0, None))(images, keys, epsilon)
     return jnp.clip(jnp.round(changed), 0, 255).astype(jnp.uint8)

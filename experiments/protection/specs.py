@@ -200,7 +200,8 @@ def maker(
     def control(indices: np.ndarray) -> np.ndarray:
         canvases = subjects.faces.canvases[indices]
         keys = methods.keys(canvases, seed)
-        return methods.control(name.method, canvases, keys, name.setting.epsilon)[:, None]
+        done = methods.control(name.method, canvases, keys, name.setting.epsilon)
+        return np.asarray(done)[:, None]
 
     return control
 

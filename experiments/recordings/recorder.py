@@ -153,9 +153,7 @@ def witness_targets(who: Subjects, watch: Watch) -> list[np.ndarray]:
 class Watched(NamedTuple):
     """A watched attack."""
 
-    # what the probes saw, with the ranks of every judge and the quality as quantities of axes
-    # (image, judge) and (image,)
-    recording: xr.Dataset
+    recording: xr.Dataset  # what the probes saw, the ranks of every judge, and the quality
     subjects: Subjects  # whom it protected, P photos, and from what targets
     canvases: np.ndarray  # [P,160,160,3] uint8, protected
     targets: np.ndarray  # [P] index of the target that each was moved to at the last step
@@ -178,7 +176,7 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
             kept["target"] = np.asarray(ready.chosen(kept["target"]))
         how = watch.rounded or recorder.method.rounded
         return {
-            "canvases": methods.rounded(how, state.image, ready.problem)[: len(part)],
+            "canvases": np.asarray(methods.rounded(how, state.image, ready.problem))[: len(part)],
             _LAST: np.asarray(ready.chosen(state.target))[: len(part)],
             **{k: np.moveaxis(v, 1, 0)[: len(part)] for k, v in kept.items()},
         }
@@ -188,14 +186,16 @@ def watched(run: Run, bench: ranking.Bench, watch: Watch, cell: str) -> Watched:
     canvases, last = arrays.pop("canvases"), arrays.pop(_LAST)
     row = Row(watch.name, indices, who.faces.canvases, canvases[:, None])
     outcome = runs.assessed(run, bench, row, where)
-    values: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        quantity: (("image", "step" if probe.stride == 1 else "look", *axes), arrays[quantity])
-        for probe in recorder.chosen
-        for quantity, axes in probe.axes.items()
-    }
     hits = outcome.found.isel(variant=0)
-    values |= {str(m): (("image", "judge"), found.values.T) for m, found in hits.items()}
-    values |= {measure: (("image",), figures) for measure, figures in outcome.quality.items()}
+    values: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        **{
+            quantity: (("image", "step" if probe.stride == 1 else "look", *axes), arrays[quantity])
+            for probe in recorder.chosen
+            for quantity, axes in probe.axes.items()
+        },
+        **{str(m): (("image", "judge"), found.values.T) for m, found in hits.items()},
+        **{measure: (("image",), figures) for measure, figures in outcome.quality.items()},
+    }
     steps = np.arange(recorder.method.steps)
     # Of a single-target method every image sees one target, its own: `target` says which.
     targets = ["nearest"] if recorder.method.single else list(who.target_names)
