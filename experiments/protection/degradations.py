@@ -4,6 +4,7 @@ A degradation takes an image [H,W,3] uint8 and a random generator, and gives one
 journey may move things and says where to.
 """
 
+import hashlib
 import io
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +22,12 @@ class Degradation(NamedTuple):
     family: str  # a key of `FAMILIES`; "" for one of its kind
     strength: float  # how strong within the family, in its unit; more is harsher
     apply: Apply
+
+
+def generator(seed: int, pixels: np.ndarray) -> np.random.Generator:
+    """Of an image's own content, so that it fares the same whatever others there are."""
+    content = int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")
+    return np.random.default_rng([seed, content])
 
 
 def encoded(format: str, quality: int) -> Apply:

@@ -55,9 +55,9 @@ def sixteen() -> Image.Image:
 
 
 def sixteen_bit_colour(path: Path) -> None:
-    from tests.photos.test_files import _raw_png
+    from tests.photos.samples import raw_png
 
-    path.write_bytes(_raw_png(np.asarray(albums.face()).astype(np.uint16) * 257, 2))
+    path.write_bytes(raw_png(np.asarray(albums.face()).astype(np.uint16) * 257, 2))
 
 
 def turned(path: Path) -> None:

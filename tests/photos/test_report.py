@@ -317,7 +317,9 @@ def test_pictures_are_made_of_the_files_where_there_are_none(protected, tmp_path
         assert image.size == found[2].size
     assert shown(tmp_path / "out", photo, quick=True) == found
     photo.output.unlink()
-    assert shown(tmp_path / "out", photo, quick=True) == found  # its file is not read for its digest
+    assert (
+        shown(tmp_path / "out", photo, quick=True) == found
+    )  # its file is not read for its digest
     another = photo._replace(sha256=digest(b"another file"))
     assert shown(tmp_path / "out", another, quick=True) == {}
     photo.source.unlink()
