@@ -1,6 +1,5 @@
 """A protection judged and looked at, photo by photo, on its files; every part is kept and found again."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from experiments.judging import judges, retrained
 from experiments.judging.scene import PROBES, Scene
 from experiments.judging.sightings import seen_by
 from experiments.protection import cells
-from experiments.protection.degradations import JOURNEYS
+from experiments.protection.degradations import JOURNEYS, generator
 from experiments.protection.runs import Run
 from experiments.protection.saved import ENCODING
 from experiments.protection.specs import Name
@@ -72,9 +71,7 @@ def _judged(
         for i in indices:
             pixels, landmarks = read_photo(files[i]).pixels, scene.subjects[i].landmarks
             if after != SAVED:
-                # Of its own content, so that a photo fares the same whatever others there are.
-                key = int.from_bytes(hashlib.sha256(pixels.tobytes()).digest()[:8], "big")
-                pixels, moved = JOURNEYS[after](pixels, np.random.default_rng([run.seed, key]))
+                pixels, moved = JOURNEYS[after](pixels, generator(run.seed, pixels))
                 landmarks = apply(moved, landmarks)
             photos.append((pixels, landmarks))
         return seen_by(scene.judges, photos)

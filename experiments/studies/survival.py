@@ -5,7 +5,6 @@ every recogniser. The row `unprotected` tells what a degradation does by itself.
 recognisers that the source does not hold; all of them are in survival.csv.
 """
 
-import hashlib
 from collections.abc import Sequence
 from itertools import product
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from experiments.judging import ranking
 from experiments.protection import runs
-from experiments.protection.degradations import AS_MADE, DEGRADATIONS, FAMILIES
+from experiments.protection.degradations import AS_MADE, DEGRADATIONS, FAMILIES, generator
 from experiments.reporting import plots, report, results, tables
 from experiments.reporting.report import Picture, Table
 
@@ -22,15 +21,10 @@ _QUICK = (AS_MADE, "JPEG 75", "blur 1")
 
 
 def degraded(canvases: np.ndarray, name: str, seed: int) -> np.ndarray:
-    """[P,V,160,160,3] uint8 after a degradation; its randomness is that of each canvas's content."""
-    apply = DEGRADATIONS[name].apply
-
-    def one(canvas: np.ndarray) -> np.ndarray:
-        content = int.from_bytes(hashlib.sha256(canvas.tobytes()).digest()[:8], "big")
-        return apply(canvas, np.random.default_rng([seed, content]))
-
-    flat = canvases.reshape(-1, *canvases.shape[2:])
-    return np.stack([one(canvas) for canvas in flat]).reshape(canvases.shape)
+    """[P,V,160,160,3] uint8 after a degradation."""
+    apply, flat = DEGRADATIONS[name].apply, canvases.reshape(-1, *canvases.shape[2:])
+    made = [apply(canvas, generator(seed, canvas)) for canvas in flat]
+    return np.stack(made).reshape(canvases.shape)
 
 
 def curves(lines: list[tables.Line]) -> bytes:
