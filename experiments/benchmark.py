@@ -152,14 +152,11 @@ def curves(rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, plots.Line]]:
 
 
 def speedup(rows: Sequence[dict[str, Any]], name: str, targets: int) -> str:
-    """How many times faster (d) at its best batch size is than the first of the others that was timed."""
-    best: dict[str, float] = {}
-    for row in rows:
-        if (row["model"], row["T"]) == (name, targets):
-            label = row["implementation"]
-            best[label] = min(best.get(label, np.inf), row["s/face"])
-    than, ours = next(iter(best)), IMPLEMENTATIONS["d"]
-    return f"{name}: {ours} {best[than] / best.get(ours, np.nan):.1f} times faster than {than}"
+    """How many times faster (d) is at its best batch size than the first of the others at its own."""
+    best = {n: dict(zip(line.x, line.y))[targets] for n, line in curves(rows)[name].items()}
+    ours = best.pop(IMPLEMENTATIONS["d"])
+    than, theirs = next(iter(best.items()))
+    return f"{name}: {IMPLEMENTATIONS['d']} {theirs / ours:.1f} times faster than {than}"
 
 
 def compare_protection(folder: Path, names: Sequence[str]) -> None:
@@ -217,7 +214,8 @@ def main(_: list[str]) -> None:
     if launch.DATA_DIR.value and not quick:
         compare_protection(folder, names)
     print(json.dumps(record))
-    print(speedup(rows, names[0], usual))
+    if "d" in wanted and len({row["implementation"] for row in rows}) > 1:
+        print(speedup(rows, names[0], usual))
 
 
 if __name__ == "__main__":
