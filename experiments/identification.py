@@ -69,8 +69,10 @@ def measured(run: Run, study: str) -> str:
 
 def main(_: list[str]) -> None:
     study = _STUDY.value
-    own = {"opom": (_PHOTOS.value, _EPSILON.value), "virtual": _TARGETS.value}.get(study)
-    run = launch.begin("identification" if study == "rows" else study, study=study, own=own)
+    masks = (_PHOTOS.value, _EPSILON.value) if study == "opom" else None
+    own = {"targets": _TARGETS.value or "built-in"} if study == "virtual" else {}
+    name = "identification" if study == "rows" else study
+    run = launch.begin(name, study=study, masks=masks, **own)
     print(measured(run, study))
 
 
