@@ -43,6 +43,7 @@ _PHOTOS = flags.DEFINE_string("photos", None, "Folder of people, one subfolder e
 _SEARCH = flags.DEFINE_bool("search", False, "Who is found in a gallery, in place of pairs.")
 
 SAME, DIFFERENT, NO_FACE = "same", "different", "no face"
+WORDS = {True: SAME, False: DIFFERENT}
 _PART = 50  # photos embedded at once
 _FAR = 1e6  # the distance of a photo without an embedding: behind every other
 
@@ -85,7 +86,7 @@ def ask(package: Package, pair: Pair) -> dict[str, Any]:
     """A row: what a package says of a pair before and after."""
     said = [package.compare(pair.other, path) for path in (pair.photo, pair.protected)]
     figures = ["–" if answer is None else round(answer[0], 3) for answer in said]
-    words = [{None: NO_FACE, True: SAME, False: DIFFERENT}[a and a[1]] for a in said]
+    words = [NO_FACE if answer is None else WORDS[answer[1]] for answer in said]
     return {
         "photo": pair.photo.stem,
         "compared with": "its original" if pair.other == pair.photo else pair.other.stem,

@@ -99,9 +99,10 @@ def named(text: str, setting: Setting = Setting()) -> Name:
     if method in CONTROLS or preset:
         taken = ("virtual", *changes) if preset else ("epsilon",)
         useless = [option for option in options if option.partition("=")[0] not in taken]
-        if refused := [*useless, *[BEST] * best]:
+        if useless or best:
             only = "virtual and settings" if preset else "epsilon"
-            raise UserError(f"{text}: {method} takes no {refused[0]}, only {only}")
+            refused = useless[0] if useless else BEST
+            raise UserError(f"{text}: {method} takes no {refused}, only {only}")
         if preset:
             check(preset._replace(**changes))
     elif best and methods.settled(method, setting).search != "fixed":

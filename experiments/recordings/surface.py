@@ -58,5 +58,8 @@ def _slice(
     across: jax.Array,
 ) -> jax.Array:
     way = goal - embed(params, real)
-    margin = lambda image: jnp.vdot(embed(params, image), way)  # noqa: E731
+
+    def margin(image: jax.Array) -> jax.Array:
+        return jnp.vdot(embed(params, image), way)
+
     return curvature.plane(margin, real, mask, second, along, across)

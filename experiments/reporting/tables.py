@@ -102,7 +102,7 @@ def pivoted(lines: Sequence[Line], kind: str) -> list[Line]:
         )
         shares = [100 * line[key] for key in (one, f"{one} low", f"{one} high", five)]
         cell = "{:.0f} [{:.0f}, {:.0f}] / {:.0f}".format(*shares)
-        row[line["recogniser"]] = cell + "*" * line["surrogate"]
+        row[line["recogniser"]] = f"{cell}*" if line["surrogate"] else cell
     return list(made.values())
 
 

@@ -36,10 +36,7 @@ IMPLEMENTATIONS = {
     "c": "ours, exhaustive",
     "d": "ours, default",
 }
-PYTORCH = {
-    "a": "released",
-    "b": "batched",
-}  # functions of `pytorch.tip_im`; take the extra `parity`
+PYTORCH = {"a": "released", "b": "batched"}  # functions of `pytorch.tip_im`, of the extra `parity`
 
 
 def check_wanted(wanted: str) -> None:

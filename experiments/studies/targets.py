@@ -18,10 +18,12 @@ from experiments.reporting.report import Picture, Table
 def curves(lines: list[tables.Line], counts: Sequence[int]) -> bytes:
     """Rank-1 against the number of targets on every recogniser; lines in the order of counts."""
     made: dict[str, dict[str, plots.Line]] = {}
-    for measure, recogniser in product(tables.RANK_1, {line["recogniser"]: 0 for line in lines}):
+    for measure, recogniser in product(
+        tables.RANK_1, dict.fromkeys(x["recogniser"] for x in lines)
+    ):
         those = [line for line in lines if line["recogniser"] == recogniser]
-        name = recogniser + "*" * those[0]["surrogate"]
-        made.setdefault(measure, {})[name] = tables.curve(counts, those, measure)
+        star = "*" if those[0]["surrogate"] else ""
+        made.setdefault(measure, {})[recogniser + star] = tables.curve(counts, those, measure)
     return plots.panels(made, plots.Axes("targets", "share of probes"))
 
 
