@@ -123,19 +123,18 @@ def agreement(study: Study) -> Answer:
     """Whether black boxes' gradients agree with the surrogate's, and whether that foretells transfer."""
     rows: list[dict[str, Any]] = []
     lines: dict[str, dict[str, dict[str, Line]]] = {"cosine": {}, "realised": {}, "cloud": {}}
-    for name, witness in product(REACH, study.witnesses):
-        made, views = study.recorded(name), name.split(",")[0]
+    recordings = {name.split(",")[0]: study.recorded(name) for name in REACH}
+    for (views, made), witness in product(recordings.items(), study.witnesses):
         steps = made["look"].values
         pair = {"witness": 0, "other_witness": made["other_witness"].values.tolist().index(witness)}
         pairs = made[["gradient_cosine", "gradient_sign"]].isel(pair)
         cosine, sign = (values.values for values in pairs.values())
-        seen, goal = (
-            made.sel(witness=witness),
-            made["target"][:, steps[-1]].drop_vars("step", errors="ignore"),
-        )
+        seen = made.sel(witness=witness)
+        goal = made["target"][:, steps[-1]].drop_vars("step", errors="ignore")
         near = seen["similarity_target"].isel(targets=goal)
         margins = (near - seen["similarity_source"]).values
         start, margin, mean = margins[:, 0], margins[:, -1], cosine.mean(axis=1)
+        reached = made["Rank-1-T"].sel(judge=witness)
         told, came, middle = seen["predicted"].values, seen["realised"], len(steps) // 2
         figures = {
             "cosine, step 0": np.median(cosine[:, 0]),
@@ -145,9 +144,7 @@ def agreement(study: Study) -> Answer:
             "ρ(cosine at step 0, margin)": _rank_correlation(cosine[:, 0], margin),
             "given the margin after step 0": _rank_correlation(cosine[:, 0], margin, given=start),
             "ρ(mean cosine, margin)": _rank_correlation(mean, margin),
-            "AUC of mean cosine for Rank-1-T": _auc(
-                mean, made["Rank-1-T"].sel(judge=witness).values
-            ),
+            "AUC of mean cosine for Rank-1-T": _auc(mean, reached.values),
             "ρ(predicted, realised)": _rank_correlation(told.sum(1), came.values.sum(1)),
             f"realised at step {steps[middle]}": np.median(came[:, middle]),
         }
