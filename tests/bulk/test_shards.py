@@ -179,6 +179,7 @@ def test_any_place_of_fsspec(tmp_path):
         staged.write_bytes(b"three")
         storage.move_into(here, "c.PNG", staged)
         storage.write(here, ".hidden/d.jpg", b"")
+        storage.write(here, "tipim-pictures/a.png-face1.png", b"")
         storage.write(here, "notes.txt", b"")
         assert storage.read(here, "a/b.jpg") == b"two"
         assert storage.read(here, "c.PNG", 2) == b"thr"

@@ -278,7 +278,7 @@ def test_the_report_of_the_protected_photos_names_the_originals(tipim_check, tmp
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "in" / "a.png", RED)
     save(tmp_path / "out" / "a.png", GREEN)
-    save(tmp_path / "out" / "pictures" / "a.png-face1.png", RED)
+    save(tmp_path / "out" / "tipim-pictures" / "a.png-face1.png", RED)
     entry = {"photos": [{"source": "in/a.png", "output": "out/a.png"}]}
     (tmp_path / "out" / "report.json").write_text(json.dumps(entry))
     code, out, _ = tipim_check("out")

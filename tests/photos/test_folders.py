@@ -33,6 +33,11 @@ def test_one_folder_is_mirrored_in_order(tmp_path):
     assert found.problems == []
 
 
+def test_pictures_that_an_earlier_run_wrote_are_no_photos(tmp_path):
+    made = tree(tmp_path / "in", "a.png", "pictures/a.png", "tipim-pictures/a.png-face1.png")
+    assert outputs(discover([made], tmp_path / "out")) == ["a.png", "pictures/a.png"]
+
+
 def test_several_folders_keep_their_names_and_files_come_as_given(tmp_path):
     one = tree(tmp_path / "one", "a.jpg")
     two = tree(tmp_path / "two", "a.jpg", "sub/b.jpg")

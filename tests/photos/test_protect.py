@@ -57,7 +57,7 @@ def test_good_photos_are_done_and_bad_ones_told_in_one_line_each(album):
 
 def test_the_tree_is_mirrored_and_nothing_else_is_left(album):
     written = {path.relative_to(album.protected) for path in album.protected.rglob("*.*")}
-    pictures = {path for path in written if path.parts[0] == "pictures"}
+    pictures = {path for path in written if path.parts[0] == "tipim-pictures"}
     assert {path.as_posix() for path in written - pictures} == {
         *albums.GOOD,
         ".tipim",
@@ -66,8 +66,8 @@ def test_the_tree_is_mirrored_and_nothing_else_is_left(album):
         "report.html",
     }
     assert {path.as_posix() for path in pictures} == {
-        *(f"pictures/{name}-face1.png" for name in albums.GOOD),
-        "pictures/two.png-face2.png",
+        *(f"tipim-pictures/{name}-face1.png" for name in albums.GOOD),
+        "tipim-pictures/two.png-face2.png",
     }
 
 

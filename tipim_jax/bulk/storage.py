@@ -13,7 +13,7 @@ from urllib.parse import quote
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from tipim_jax.photos.files import move_into_place, replace_file
+from tipim_jax.photos.files import move_into_place, passed_over, replace_file
 
 STAGING = ".staging"
 
@@ -80,7 +80,9 @@ def _listed(folder: Folder, below: str) -> list[str]:
 
 
 def list_files(folder: Folder) -> Iterator[str]:
-    """The files of a folder and below it, relative to it, hidden ones aside, in no fixed order.
+    """The files of a folder and below it, in no fixed order, but for hidden ones and pictures of ours.
+
+    Names are relative to it.
 
     Links to folders are not followed, and are files here.
 
@@ -94,7 +96,7 @@ def list_files(folder: Folder) -> Iterator[str]:
         for entry in folder.fs.ls(here, detail=True):
             path = entry["name"].rstrip("/")
             name = path.rsplit("/", 1)[-1]
-            if name.startswith(".") or path == here:
+            if passed_over(name) or path == here:
                 continue
             relative = f"{below}/{name}" if below else name
             if entry["type"] == "directory":

@@ -102,11 +102,10 @@ def _gallery(folder: str, find: Find, judges: Sequence[Verifier]) -> Gallery:
 
 
 def _photos(given: Path) -> list[Path]:
-    """The photos of a folder, without the pictures that a report comes with; or the photo itself."""
+    """The photos of a folder, or the photo itself."""
     if not given.is_dir():
         return [given]
-    leaving = given / "pictures" if originals.reports(given) else None
-    found = sorted(photos_below(given, leaving=leaving))
+    found = sorted(photos_below(given))
     if not found:
         raise UserError(f"{given} holds no photo")
     return found

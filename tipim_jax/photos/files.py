@@ -22,6 +22,9 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+# The folder below an output folder where the pictures of `tipim protect --pictures` go. Nobody else calls one
+# so, and what lies in it is never taken for photos.
+PICTURES = "tipim-pictures"
 _PART = re.compile(r"\.(\d+)-\d+\.part")
 
 
@@ -136,6 +139,11 @@ def replace_file(path: Path, data: bytes, temporary: Path | None = None) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is no place for photos: hidden, or pictures of ours."""
+    return name.startswith(".") or name == PICTURES
 
 
 def digest(data: bytes | Path) -> str:

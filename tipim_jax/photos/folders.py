@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tipim_jax.photos.decode import is_animation
+from tipim_jax.photos.files import passed_over
 from tipim_jax.photos.formats import is_film, is_photo, known, other_suffix
 from tipim_jax.photos.photo import PhotoError
 
@@ -53,9 +54,10 @@ def discover(
 ) -> Found:
     """Lists the photos of files and folders.
 
-    A folder gives every file with a photo's suffix in it and below it, hidden ones and `out` itself
-    left aside; one folder is mirrored directly under `out`, several each under their own names. A
-    file named as such is taken whatever its suffix. What is named twice is done once.
+    A folder gives every file with a photo's suffix in it and below it; hidden ones, pictures that `tipim
+    protect --pictures` wrote and `out` itself are left aside. One folder is mirrored directly under `out`,
+    several each under their own names. A file named as such is taken whatever its suffix. What is named twice
+    is done once.
 
     Args:
       inputs: files and folders.
@@ -143,7 +145,7 @@ def photos_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]
 
 
 def files_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]:
-    """The files in a folder and below it, hidden ones and `leaving` aside.
+    """The files in a folder and below it, but for hidden ones, pictures of ours and `leaving`.
 
     Raises:
       OSError: a folder cannot be read.
@@ -156,12 +158,10 @@ def files_below(folder: Path, *, leaving: Path | None = None) -> Iterator[Path]:
     for path, folders, files in os.walk(folder, onerror=refuse):
         here = Path(path)
         folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and (here / name).resolve() != skipped
+            name for name in folders if not passed_over(name) and (here / name).resolve() != skipped
         ]
         for name in files:
-            if not name.startswith("."):
+            if not passed_over(name):
                 yield here / name
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tipim_jax.photos.files import read_photo, write_atomically
+from tipim_jax.photos.files import PICTURES, read_photo, write_atomically
 from tipim_jax.photos.photo import PhotoError
 from tipim_jax.photos.results import FaceResult, PhotoResult, Pictures, RunResult
 
@@ -132,7 +132,7 @@ def pictured(photo: PhotoResult) -> PhotoResult:
 
 
 def write_side_by_side(run: RunResult, out: Path) -> None:
-    """Writes `side_by_side` of every protected face as out/pictures/PHOTO-faceN.png, in the tree of
+    """Writes `side_by_side` of every protected face as out/tipim-pictures/PHOTO-faceN.png, in the tree of
     the photos; what is there is replaced.
 
     Raises:
@@ -141,7 +141,7 @@ def write_side_by_side(run: RunResult, out: Path) -> None:
     for photo in run.photos:
         for number, face in enumerate(pictured(photo).faces, 1):
             if face.pictures is not None and photo.output is not None:
-                place = out / "pictures" / photo.output.relative_to(out)
+                place = out / PICTURES / photo.output.relative_to(out)
                 path = place.with_name(f"{place.name}-face{number}.png")
                 write_atomically(path, _file(side_by_side(face.pictures), "PNG"), overwrite=True)
 
