@@ -81,7 +81,12 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The parser of every command; shells complete from it (docs/photos.md)."""
-    whole = _Parser(prog="tipim", description="Protects the faces in photos from face recognition.")
+    whole = _Parser(
+        prog="tipim",
+        description="Protects the faces in photos and films from face recognition.",
+        epilog="Begin with `tipim protect PHOTO… --out FOLDER`, or with `tipim serve` for a page in the "
+        "browser. `tipim COMMAND --help` explains a command.",
+    )
     whole.add_argument("--version", action="store_true", help="print the version and exit")
 
     def bare(options: argparse.Namespace) -> int:

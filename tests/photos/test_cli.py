@@ -90,6 +90,7 @@ def test_the_bare_command_prints_its_help(tipim):
     code, out, err = tipim()
     assert (code, err) == (0, "")
     assert out.startswith("usage: tipim ")
+    assert "Begin with `tipim protect PHOTO… --out FOLDER`" in " ".join(out.split())
     assert tipim("--help") == (0, out, "")
 
 

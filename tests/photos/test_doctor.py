@@ -32,12 +32,12 @@ def row(outcome, name):
 def test_versions_devices_and_recognisers_are_named(run):
     told = run("doctor")
     assert (told.code, told.err) == (0, "")
-    assert told.out.endswith("\nPhotos can be protected here.\n")
+    assert told.out.endswith("\nPhotos can be protected here: tipim protect PHOTO… --out FOLDER\n")
     for package in ("tipim-jax", *doctor.PACKAGES):
         assert row(told, package) == [package, metadata.version(package)]
     assert row(told, "0")[1:] == [jax.devices()[0].platform, jax.devices()[0].device_kind]
-    assert row(told, "sface") == ["sface", "yes", "yes"]
-    assert row(told, "frfeat")[1:3] == ["no", "no:"]
+    assert row(told, "sface") == ["sface", "makes", "masks", "and", "judges", "yes"]
+    assert row(told, "frfeat")[1:3] == ["judges", "no:"]
     assert "tipim models fetch frfeat" in told.out
 
 
@@ -54,8 +54,8 @@ def test_an_incomplete_extra_is_named_with_the_command_for_it(run, monkeypatch):
         about["Provides-Extra"] = extra
     monkeypatch.setattr(doctor.metadata, "metadata", lambda name: about)
     told = run("doctor")
-    assert '`pip install "tipim-jax[two]"` (absent-package)' in told.out
-    assert row(told, "three") == ["three", "complete"]
+    assert 'no: absent-package; `pip install "tipim-jax[two]"`' in told.out
+    assert row(told, "three") == ["three", "installed"]
 
 
 def test_what_protection_needs_and_is_missing_is_said_last(run, monkeypatch):

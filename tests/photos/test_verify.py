@@ -61,9 +61,9 @@ def test_two_portraits(tipim, photos, a, b, code, verdict):
             assert cosine == "1.000"
     if code == 0:
         pair = "A face 1 (centre) and B face 1 (centre)"
-        assert last == f"Same person: {pair}, by 2 of 2 recognisers."
+        assert last == f"Same person to 2 of 2 recognisers: {pair}."
     else:
-        assert last == "Different people."
+        assert last == "Different people to all 2 recognisers."
 
 
 def test_a_group_and_its_crop_have_a_person_in_common(tipim, photos):
@@ -74,9 +74,7 @@ def test_a_group_and_its_crop_have_a_person_in_common(tipim, photos):
     others = lines.index("A              B                sface   dlib  same person")
     assert lines[others + 2].startswith("face 1 (left)  face 1 (centre)  ")
     assert lines[others + 2].endswith("  0 of 2")
-    assert (
-        lines[-1] == "Same person: A face 2 (right) and B face 1 (centre), by 2 of 2 recognisers."
-    )
+    assert lines[-1] == "Same person to 2 of 2 recognisers: A face 2 (right) and B face 1 (centre)."
 
 
 @pytest.mark.parametrize(

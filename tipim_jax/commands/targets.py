@@ -14,7 +14,9 @@ from tipim_jax.photos.table import aligned
 
 def add(commands: Commands) -> None:
     """Adds the command to a parser's commands."""
-    make = commands.add_parser("make-targets", help="blend virtual identities from a folder")
+    make = commands.add_parser(
+        "make-targets", help="blend people who do not exist from photos, to become"
+    )
     make.add_argument("folder", metavar="DIR", help="photos of many people, one folder a person")
     make.add_argument("--out", required=True, metavar="FILE.npz")
     make.add_argument("--count", type=int, default=targets.COUNT, help="virtual identities (10)")

@@ -82,13 +82,12 @@ def _verdict(compared: Verification) -> str:
     count = len(best.opinions)
     say = f"{best.votes} of {count} {_plural(count, 'recogniser')}"
     if not compared.same:
-        tie = (
-            f"; {say} would pair {_names(best)}, and it takes more than half" if best.votes else ""
-        )
-        return f"Different people{tie}."
+        if not best.votes:
+            return f"Different people to {'all ' if count > 1 else ''}{count} {_plural(count, 'recogniser')}."
+        return f"Different people: {say} would pair {_names(best)}, and it takes more than half."
     more = sum(pair.same for pair in compared.pairs) - 1
     also = f"; {more} further {_plural(more, 'pair')} too" if more else ""
-    return f"Same person: {_names(best)}, by {say}{also}."
+    return f"Same person to {say}: {_names(best)}{also}."
 
 
 def _plural(count: int, noun: str) -> str:
