@@ -6,6 +6,7 @@ import pytest
 from tests.video import clips
 from tipim_jax.core.geometry import CANVAS_LANDMARKS
 from tipim_jax.photos.faces import align
+from tipim_jax.photos.paste import paste
 from tipim_jax.video import tracks
 from tipim_jax.video.register import register, template
 from tipim_jax.video.tracks import track
@@ -80,11 +81,31 @@ def test_a_face_is_laid_over_itself(seed):
     guess = align(frames[9], (exact.landmarks - middle) @ turn + middle + moved, exact.box)
     found = register(frames[9], guess.matrix, template(known))
     points = np.array([[40, 60, 1], [120, 60, 1], [80, 120, 1.0]]).T
-    assert np.abs(found @ points - exact.matrix @ points).max() < 0.25
+    assert np.abs(found.matrix @ points - exact.matrix @ points).max() < 0.25
     assert np.abs(guess.matrix @ points - exact.matrix @ points).max() > 0.4
     # nothing is found in another picture
     noise = rng.integers(0, 255, frames[9].shape, np.uint8)
-    np.testing.assert_array_equal(register(noise, guess.matrix, template(known)), guess.matrix)
+    nowhere = register(noise, guess.matrix, template(known))
+    np.testing.assert_array_equal(nowhere.matrix, guess.matrix)
+    assert (nowhere.alike, nowhere.bend.any()) == (0, False)
+
+
+def test_a_mask_follows_a_face_that_turns():
+    """Its middle moves and its sides stay: no shift, turn or size takes one picture to the other."""
+    frame = next(clips.moving(1, (160, 160), clips.SUNAK))
+    known = align(frame, np.array(CANVAS_LANDMARKS), (30.0, 20.0, 100.0, 120.0))
+    half = np.linspace(-1, 1, 160)
+    turned = half + 0.12 * (1 - half**2)  # where each column is now
+    back = np.interp(half, turned, np.arange(160.0))
+    rows = [[np.interp(back, np.arange(160), line) for line in row.T] for row in frame]
+    place = register(np.array(rows).swapaxes(1, 2).astype(np.uint8), known.matrix, template(known))
+    assert place.alike > 0.99
+    for column in (50, 80, 110):
+        mask = np.zeros((160, 160, 3), np.float32)
+        mask[70:91, column - 3 : column + 4] = 8
+        change = paste(np.zeros_like(frame), [place.laid(mask)], 8)[80, :, 0].astype(float)
+        expected = 79.5 * (turned[column] + 1)
+        assert abs(change @ np.arange(160) / change.sum() - expected) < 0.6
 
 
 def _face(frame):

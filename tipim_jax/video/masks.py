@@ -17,7 +17,10 @@ from tipim_jax.video.clip import Clip, Frame, Told
 from tipim_jax.video.register import Template, register, template
 from tipim_jax.video.tracks import Track
 
-EVERY = 0.5  # seconds after which a mask is asked whether it still works
+# Seconds after which a mask is asked whether it still works; sooner where the face correlates less with the one
+# that the mask was made on, as it has turned or speaks.
+EVERY, SOONEST = 0.5, 0.12
+CHANGED = 0.9
 # The share of what a mask did to the face that it was made on, below which there is a new one: 1 − cosine to
 # the unmasked face, on any surrogate.
 WEAK = 0.7
@@ -66,7 +69,7 @@ class Carried(NamedTuple):
 
 def _laid(key: Key, pixels: np.ndarray, guess: np.ndarray, share: float = 1.0) -> FaceMask:
     mask = share * key.mask.astype(np.float32)
-    return FaceMask(mask, register(pixels, guess, key.face))
+    return register(pixels, guess, key.face).laid(mask)
 
 
 class Made(NamedTuple):
@@ -119,8 +122,7 @@ class _Wearer:
 
     def meet(self, number: int, frame: Frame) -> None:
         """Goes on to a frame of the track: makes a mask where there is none, or where it has become weak."""
-        due = frame.seconds - self._asked_at >= EVERY - 1e-3 or number == self.track.frames[-1]
-        if self.keys and not due:
+        if self.keys and not self._due(number, frame):
             return
         face = self.track.face(number, frame.pixels)
         if not self.keys:
@@ -131,6 +133,16 @@ class _Wearer:
             self.keys.append(Key(self._asked, number, mask, template(face)))
             self._effect = self._does(frame.pixels, face)
         self._asked, self._asked_at = number, frame.seconds
+
+    def _due(self, number: int, frame: Frame) -> bool:
+        """Whether the last mask is to be asked whether it works here."""
+        passed = frame.seconds - self._asked_at + 1e-3
+        if passed >= EVERY or number == self.track.frames[-1]:
+            return True
+        if passed < SOONEST:
+            return False
+        place = register(frame.pixels, self.track.matrix(number), self.keys[-1].face)
+        return place.alike < CHANGED
 
     def _new(self, pixels: np.ndarray, face: Face) -> np.ndarray:
         photo = Photo.of_samples(pixels, "RGB", "PNG")
