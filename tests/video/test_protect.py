@@ -170,6 +170,7 @@ def test_a_mask_that_has_become_weak_is_made_anew(monkeypatch, tmp_path):
     found = clips_tracks(clip)
     effect = iter([1.0, 0.9, 0.8, 0.6, 1.0, 0.95, 0.9, 0.9, 0.9, 0.9])
     monkeypatch.setattr(masks._Wearer, "_does", lambda self, *_: np.array([next(effect)]))
+    monkeypatch.setattr(masks, "CHANGED", 0.0)
     (carried,) = masks.make(models, clip, found, lambda *_: None).carried
     assert [(key.start, key.frame) for key in carried.keys] == [(0, 0), (10, 15)]
     assert [len(carried.worn(i, frames[i])) for i in (0, 9, 10, 12, 15, 30)] == [1, 1, 2, 2, 1, 1]
@@ -180,6 +181,22 @@ def test_a_mask_that_has_become_weak_is_made_anew(monkeypatch, tmp_path):
     assert np.abs(new.mask).mean() ** 2 / np.abs(carried.keys[1].mask).mean() ** 2 == pytest.approx(
         0.4, abs=0.01
     )
+
+
+@pytest.mark.parametrize(("change", "sooner"), [(0.1, False), (1, True)])
+def test_a_face_that_changes_is_asked_about_sooner(monkeypatch, tmp_path, change, sooner):
+    frames = [
+        np.uint8((1 - s) * clips.patches(1)[0] + s * clips.patches(1, seeds=(5,))[0])
+        for s in np.linspace(0, change, 9)
+    ]
+    path = tmp_path / "a.png"
+    clips.animation(path, frames, [100] * 9)
+    clip = animations.read(path)
+    effect = iter([1.0, 0.6, *[1.0] * 9])
+    monkeypatch.setattr(masks._Wearer, "_does", lambda self, *_: np.array([next(effect)]))
+    models = standin_models(monkeypatch)
+    (carried,) = masks.make(models, clip, clips_tracks(clip), lambda *_: None).carried
+    assert (carried.keys[1].frame < 5) == sooner
 
 
 def standin_models(monkeypatch):

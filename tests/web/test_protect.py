@@ -59,6 +59,13 @@ def test_what_is_no_photo_is_refused_in_the_words_of_the_command(tab, bad, name)
     assert tab.run({photo["id"]: [1]}).json() == {"error": "no face is chosen; nothing to protect"}
 
 
+def test_a_film_is_referred_to_the_command(tab):
+    photo = tab.add("clip.MP4", b"\0\0\0\x18ftypmp42" + bytes(100))
+    assert photo["error"] == (
+        "clip.MP4 is a film; protect it with `tipim protect`, or save one picture"
+    )
+
+
 def test_a_photo_without_a_face_says_so_in_the_words_of_the_command(tab):
     empty, one = tab.add("empty.png", nobody()), tab.add("one.png", picture())
     assert (empty["faces"], empty["error"]) == ([], "")

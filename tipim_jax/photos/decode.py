@@ -59,6 +59,8 @@ def decode(source: bytes | BinaryIO, name: str = "photo", max_pixels: int = MAX_
     if not head:
         raise PhotoError(f"{name} is empty (0 bytes)")
     format = formats.sniff(head[:64])
+    if format is None and formats.is_film(name):
+        raise PhotoError(f"{name} is a film; protect it with `tipim protect`, or save one picture")
     if format is None:
         raise PhotoError(f"{name} is not a {formats.known()} photo, whatever its name")
     formats.check_codec(format)

@@ -14,7 +14,6 @@ import numpy as np
 
 from tipim_jax.photos.decode import MAX_PIXELS, decode
 from tipim_jax.photos.encode import QUALITY, encode
-from tipim_jax.photos.formats import is_film
 from tipim_jax.photos.photo import Photo, PhotoError
 
 try:
@@ -39,13 +38,8 @@ def read_photo(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Ph
       PhotoError: as `decode`; or the file is missing, no file, or cannot be read.
     """
     path = Path(path)
-    with readable(path):
-        if is_film(path):
-            raise PhotoError(
-                f"{path} is a film; protect it with `tipim protect`, or save one picture"
-            )
-        with path.open("rb") as file:
-            return decode(file, str(path), max_pixels)._replace(path=path)
+    with readable(path), path.open("rb") as file:
+        return decode(file, str(path), max_pixels)._replace(path=path)
 
 
 @contextlib.contextmanager

@@ -21,12 +21,15 @@ _GRID = 2  # canvas pixels from one sample to the next
 _SIZE = CANVAS_SIZE // _GRID
 _GREEN = 1  # the channel that stands for lightness
 # Blur (samples, standard deviation), terms of the movement, and steps at the most
-_LEVELS = ((4.0, 3, 8), (2.0, 3, 8), (1.0, 3, 8), (1.0, 6, 12))
+_FINEST = 1.0
+_LEVELS = ((4.0, 3, 8), (2.0, 3, 8), (_FINEST, 3, 8), (_FINEST, 6, 12))
 # Places are counted from the middle of the canvas, and are 1 at its right and lower border.
 _HALF = (CANVAS_SIZE - 1) / 2
 _STILL = 2e-4  # a smaller step is the last one of its level
 _FARTHEST, _MOST_BENT = 0.4, 0.3  # what moves or bends farther is no movement
 _ALIKE = 0.8  # where pictures correlate less the face has changed
+# A mask is bent where that leaves no more than this share of what the affine map does not explain.
+_BETTER = 0.67
 _CELLS = 16  # of the mesh that bends a mask, along one side
 
 
@@ -116,7 +119,8 @@ def register(pixels: np.ndarray, guess: np.ndarray, known: Template) -> Place:
             if np.abs(terms[:, :count] @ step).max() < _STILL:
                 break
         alike = float(np.corrcoef(seen, picture)[0, 1])
-        if blur == min(_LEVELS)[0] and alike >= max(_ALIKE, best.alike):
+        better = alike >= _ALIKE and 1 - alike < _BETTER * (1 - best.alike)
+        if blur == _FINEST and better:
             best = _placed(guess, move, alike) or best
     return best
 

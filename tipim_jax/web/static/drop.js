@@ -38,6 +38,7 @@ export function dropPlace(root, { role, title, hint, poke, about }) {
     sending++;
     tell();
     try {
+      if (file.type.startsWith("video/")) throw new Error(`${file.name} is a film; protect it with \`tipim protect\`, or save one picture`);
       if (file.size > about.photo_bytes) throw new Error(`${file.name} is larger than ${Math.round(about.photo_bytes / 2 ** 20)} MB; make it smaller`);
       await api.upload(file, role);
     } catch (error) {
