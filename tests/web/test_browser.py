@@ -289,3 +289,20 @@ def test_the_page_is_closed_to_whoever_has_no_token(browser, running):
     assert page.goto(running.home).status == 403
     assert "open the address that it printed" in page.inner_text("body")
     context.close()
+
+
+def test_many_photos_are_no_long_way_to_the_button_on_a_phone(browser):
+    with listening(load) as served:
+        context = browser.new_context(viewport={"width": 400, "height": 800})
+        context.set_default_timeout(WAIT)
+        page = context.new_page()
+        page.goto(f"{served.home}?token={served.token}")
+        photos = [
+            {"name": f"{i}.png", "mimeType": "image/png", "buffer": picture(i)} for i in range(12)
+        ]
+        page.set_input_files("#files-protect", photos)
+        button = page.get_by_role("button", name="Protect 12 faces in 12 photos")
+        button.wait_for()
+        assert_fits(page)
+        assert button.bounding_box()["y"] < 4000
+        context.close()
