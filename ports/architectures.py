@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from ports.convert import Rule, Tensors, mismatches, prefixed, unknown_names
-from ports.layers import SHAPES_ONLY
+from ports.layers import UNFILLED
 from ports.networks import (
     dlib_resnet,
     edgeface,
@@ -196,7 +196,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def abstract(name: str) -> nnx.Module:
-    """The network with shapes only, for `convert` or a restore.
+    """The network before it is filled, for `convert` or a restore: only shapes mean something.
 
     Raises:
       UserError: an unknown name; the message lists the known ones.
@@ -207,8 +207,8 @@ def abstract(name: str) -> nnx.Module:
 
 
 def abstract_of(architecture: Architecture) -> nnx.Module:
-    """The network of an architecture that need not be in the table, with shapes only."""
-    return nnx.eval_shape(lambda: architecture.build(rngs=SHAPES_ONLY))
+    """The network of an architecture that need not be in the table, before it is filled."""
+    return architecture.build(rngs=UNFILLED)
 
 
 class Recognised(NamedTuple):

@@ -91,7 +91,7 @@ def convert(
     ignore: Iterable[str] = (),
     dtype: Any = np.float32,
 ) -> nnx.Module:
-    """Fills an abstract `model` (from `nnx.eval_shape`) with `tensors`.
+    """Fills `model` with `tensors`.
 
     Args:
       tensors: source name -> array.

@@ -17,17 +17,29 @@ from ports.convolutions import Padding, convolution, depthwise, pads
 M = TypeVar("M", bound=nnx.Module)
 
 
-class _ShapesOnly:
+class _Unfilled:
     def params(self) -> None:
         return None
 
 
-# Stands in for `nnx.Rngs` where a network is filled from a file: drawing takes long to trace.
-SHAPES_ONLY: Any = _ShapesOnly()
+# Stands in for `nnx.Rngs` where a network is filled from a file.
+UNFILLED: Any = _Unfilled()
 
 
-def _kernel_init(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.zeros(shape) if key is None else nnx.initializers.lecun_normal()(key, shape)
+# Values before a network is filled are NumPy's: jax.numpy would compile a program for every shape, and pages
+# of zeros that nobody reads take no memory.
+def zeros(*shape: int) -> np.ndarray:
+    """Zeros of JAX's usual dtype."""
+    return np.zeros(shape, jax.dtypes.canonicalize_dtype(float))
+
+
+def ones(*shape: int) -> np.ndarray:
+    """Ones of JAX's usual dtype."""
+    return np.ones(shape, jax.dtypes.canonicalize_dtype(float))
+
+
+def _kernel_init(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array | np.ndarray:
+    return zeros(*shape) if key is None else nnx.initializers.lecun_normal()(key, shape)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -54,7 +66,7 @@ class Conv(nnx.Module):
     ):
         shape = (*_pair(size), features_in // groups, features_out)
         self.kernel = nnx.Param(_kernel_init(rngs.params(), shape))
-        self.bias = nnx.data(nnx.Param(jnp.zeros(features_out)) if bias else None)
+        self.bias = nnx.data(nnx.Param(zeros(features_out)) if bias else None)
         self.stride, self.padding, self.groups = stride, pads(padding), groups
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -75,7 +87,7 @@ class Linear(nnx.Module):
 
     def __init__(self, features_in: int, features_out: int, *, bias: bool = True, rngs: nnx.Rngs):
         self.kernel = nnx.Param(_kernel_init(rngs.params(), (features_in, features_out)))
-        self.bias = nnx.data(nnx.Param(jnp.zeros(features_out)) if bias else None)
+        self.bias = nnx.data(nnx.Param(zeros(features_out)) if bias else None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x @ self.kernel[...].astype(x.dtype)
@@ -89,9 +101,9 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, learned: bool = True):
-        self.scale = nnx.data(nnx.Param(jnp.ones(features)) if learned else None)
-        self.bias = nnx.data(nnx.Param(jnp.zeros(features)) if learned else None)
-        self.mean, self.var = nnx.Param(jnp.zeros(features)), nnx.Param(jnp.ones(features))
+        self.scale = nnx.data(nnx.Param(ones(features)) if learned else None)
+        self.bias = nnx.data(nnx.Param(zeros(features)) if learned else None)
+        self.mean, self.var = nnx.Param(zeros(features)), nnx.Param(ones(features))
         self.epsilon = epsilon
 
     def affine(self) -> tuple[jax.Array, jax.Array]:
@@ -111,7 +123,7 @@ class Affine(nnx.Module):
     """`x * scale + bias` per channel [C]: a BatchNorm whose statistics its file has folded."""
 
     def __init__(self, features: int):
-        self.scale, self.bias = nnx.Param(jnp.ones(features)), nnx.Param(jnp.zeros(features))
+        self.scale, self.bias = nnx.Param(ones(features)), nnx.Param(zeros(features))
 
     def affine(self) -> tuple[jax.Array, jax.Array]:
         """The (multiplier [C], offset [C])."""
@@ -125,7 +137,7 @@ class LayerNorm(nnx.Module):
     """Layer normalisation over the last axis."""
 
     def __init__(self, features: int, *, epsilon: float = 1e-5):
-        self.scale, self.bias = nnx.Param(jnp.ones(features)), nnx.Param(jnp.zeros(features))
+        self.scale, self.bias = nnx.Param(ones(features)), nnx.Param(zeros(features))
         self.epsilon = epsilon
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -138,7 +150,7 @@ class PReLU(nnx.Module):
     """`max(x, 0) + slope * min(x, 0)` with one `slope` per channel [C]."""
 
     def __init__(self, features: int):
-        self.slope = nnx.Param(jnp.full(features, 0.25))
+        self.slope = nnx.Param(0.25 * ones(features))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.where(x >= 0, x, x * self.slope[...].astype(x.dtype))
@@ -189,7 +201,7 @@ def without_batch_norm(model: M) -> M:
     """`model` with a bias in place of every BatchNorm, for weights in which they are folded already."""
     for module in _normed(model):
         if module.layer.bias is None:
-            module.layer.bias = nnx.Param(jnp.zeros(module.layer.kernel[...].shape[-1]))
+            module.layer.bias = nnx.Param(zeros(module.layer.kernel[...].shape[-1]))
         module.bn = None
     return model
 
@@ -216,7 +228,7 @@ class DepthwiseConv(nnx.Module):
         height, width = _pair(size)
         kernel = _kernel_init(rngs.params(), (height, width, 1, features))
         self.kernel = nnx.Param(kernel[:, :, 0])
-        self.bias = nnx.data(nnx.Param(jnp.zeros(features)) if bias else None)
+        self.bias = nnx.data(nnx.Param(zeros(features)) if bias else None)
         self.stride, self.padding = stride, pads(padding)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ports.convert import CONV, DEPTHWISE, LINEAR, Layout, Rule
-from ports.layers import Conv, DepthwiseConv, LayerNorm, Linear
+from ports.layers import Conv, DepthwiseConv, LayerNorm, Linear, ones
 
 EPSILON = 1e-6
 
@@ -75,7 +75,7 @@ class ConvBlock(nnx.Module):
         self.conv_dw = DepthwiseConv(width, kernel, padding=kernel // 2, bias=True, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=EPSILON)
         self.mlp = MLP(width, rank, rngs=rngs)
-        self.gamma = nnx.Param(jnp.ones(width))
+        self.gamma = nnx.Param(ones(width))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x + self.gamma[...].astype(x.dtype) * self.mlp(self.norm(self.conv_dw(x)))
@@ -109,7 +109,7 @@ class CrossCovariance(nnx.Module):
     """Attention between channels, not tokens: [B,N,D] -> [B,N,D]."""
 
     def __init__(self, width: int, heads: int, rank: float | None, *, rngs: nnx.Rngs):
-        self.temperature = nnx.Param(jnp.ones((heads, 1, 1)))
+        self.temperature = nnx.Param(ones(heads, 1, 1))
         self.qkv = linear(width, 3 * width, rank, rngs=rngs)
         self.proj = linear(width, width, rank, rngs=rngs)
         self.heads = heads
@@ -151,11 +151,11 @@ class TransposedBlock(nnx.Module):
         )
         self.pos_embd = nnx.data(FourierPositions(width, rngs=rngs) if positions else None)
         self.norm_xca = LayerNorm(width, epsilon=EPSILON)
-        self.gamma_xca = nnx.Param(jnp.ones(width))
+        self.gamma_xca = nnx.Param(ones(width))
         self.xca = CrossCovariance(width, heads, rank, rngs=rngs)
         self.norm = LayerNorm(width, epsilon=EPSILON)
         self.mlp = MLP(width, rank, rngs=rngs)
-        self.gamma = nnx.Param(jnp.ones(width))
+        self.gamma = nnx.Param(ones(width))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shortcut, dtype = x, x.dtype

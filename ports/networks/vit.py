@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ports.convert import CONV, LINEAR, Rule, batch_norm
-from ports.layers import Conv, LayerNorm, Linear, Normed
+from ports.layers import Conv, LayerNorm, Linear, Normed, zeros
 
 HEAD_EPSILON = 2e-5
 
@@ -64,7 +64,7 @@ class ViT(nnx.Module):
         width, patch = config.width, config.patch
         tokens = (config.size[0] // patch) * (config.size[1] // patch)
         self.patches = Conv(3, width, patch, stride=patch, bias=True, rngs=rngs)
-        self.positions = nnx.Param(jnp.zeros((1, tokens, width)))
+        self.positions = nnx.Param(zeros(1, tokens, width))
         self.blocks = nnx.List([Block(width, config.heads, rngs=rngs) for _ in range(config.depth)])
         self.norm = LayerNorm(width)
         first = Linear(tokens * width, width, bias=False, rngs=rngs)

@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 
 from ports.convert import CONV, DEPTHWISE, Rule, convert
-from ports.layers import SHAPES_ONLY, Conv, DepthwiseConv
+from ports.layers import UNFILLED, Conv, DepthwiseConv
 from ports.packages import YUNET, locate
 from ports.readers import read
 
@@ -64,7 +64,7 @@ class Head(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         units = [getattr(self, name) for name, _ in HEADS]
-        merged = nnx.eval_shape(lambda: Unit(64, 16, rngs=SHAPES_ONLY))
+        merged = Unit(64, 16, rngs=UNFILLED)
         for layer in ("pointwise", "depthwise"):
             for parameter in ("kernel", "bias"):
                 parts = [getattr(getattr(unit, layer), parameter)[...] for unit in units]
@@ -169,22 +169,19 @@ def load(own: str | os.PathLike[str] | None = None) -> Any:
       UserError: the file is absent, altered, or not this network.
     """
     path = locate(YUNET, own)
-    model = convert(read(path), TABLE, _abstract(), ignore=IGNORE)
+    model = convert(read(path), TABLE, YuNet(rngs=UNFILLED), ignore=IGNORE)
     return nnx.state(model)
 
 
 def shapes() -> Any:
     """The parameters as `jax.ShapeDtypeStruct`, without loading any."""
-    return nnx.state(_abstract())
-
-
-def _abstract() -> YuNet:
-    return nnx.eval_shape(lambda: YuNet(rngs=SHAPES_ONLY))
+    state = nnx.state(YuNet(rngs=UNFILLED))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
 
 
 @cache
 def _graph() -> Any:
-    return nnx.graphdef(_abstract())
+    return nnx.graphdef(YuNet(rngs=UNFILLED))
 
 
 def predict(params: Any, images: jax.Array, sizes: jax.Array) -> Faces:

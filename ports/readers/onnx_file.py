@@ -116,7 +116,10 @@ def _dequantize(
         scale, zero = scale.reshape(along), zero.reshape(along)
     if np.broadcast_shapes(x.shape, scale.shape, zero.shape) != x.shape:
         raise ValueError(f"scales {scale.shape} for {x.shape}")
-    return (x.astype(np.float32) - zero.astype(np.float32)) * scale.astype(np.float32)
+    y = x.astype(np.float32)
+    y -= zero
+    y *= scale
+    return y
 
 
 def _reshape(attributes: Attributes, x: np.ndarray, shape: np.ndarray) -> np.ndarray:
