@@ -41,8 +41,8 @@ class Settings(NamedTuple):
 PRECISIONS = ("float32", "bfloat16")
 GOALS = ("hide", "become")
 PRESETS = {
-    "low": Settings(level=7.0, epsilon=40.0),
-    "medium": Settings(level=10.0, epsilon=56.0),
+    "low": Settings(level=8.0, epsilon=44.0),
+    "medium": Settings(level=11.0, epsilon=60.0),
     "high": Settings(level=13.5, epsilon=72.0),
 }
 
