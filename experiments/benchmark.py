@@ -1,18 +1,18 @@
-"""Times four implementations of TIP-IM side by side: seconds per face, memory, arithmetic rate, protection.
+"""Times implementations of TIP-IM side by side: seconds per face, memory, arithmetic rate, protection.
 
     python -m experiments.benchmark --workdir=results/benchmark
     python -m experiments.benchmark --models=mobilefacenet_casia --targets=10 --batches=1 \
         --data_dir=LFW --protocol=protocol.json --workdir=results/benchmark
 
 The implementations are those of `experiments.speed.contenders`: (a) PyTorch with the released structure, (b)
-PyTorch, frozen weights, batched; (c) ours, exhaustive search; (d) ours, default search. They are timed on
-seeded random images for 1 and for 1 + k steps, in turns, and the time of 50 steps follows from the medians.
-Peak memory is what the process grows by during a run beyond what it held before. With --data_dir every
+PyTorch, frozen weights, batched; (r) JAX with the released structure; (c) ours, exhaustive search; (d) ours,
+default search. They are timed on seeded random images for 1 and for 1 + k steps, in turns, and the time of 50
+steps follows from the medians. Peak memory is what the process grows by during a run beyond what it held before. With --data_dir every
 implementation also protects --num_probes photos of the protocol, and the recognisers say what became of
 them. Finished cells are kept in --workdir with what they were made of, and made anew where that has changed:
 weights, photos, judges. A network whose weights are not here gets random ones (`irse50`
 always): times do not depend on them. (a) and (b) need the extra `parity`.
---quick times (c) and (d) on one small network, 1 and 1 + k steps.
+--quick times (d) beside (r) on one small network, 1 and 1 + k steps.
 """
 
 import json
@@ -37,7 +37,7 @@ from experiments.speed.cost import Passes
 
 _TARGETS = flags.DEFINE_list("targets", ["1", "5", "10", "20"], "Numbers of targets T.")
 _BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "Images at once.")
-_WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d).")
+_WANTED = flags.DEFINE_string("implementations", "abcd", "Which of (a) to (d), and (r).")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed turns of each implementation.", lower_bound=1)
 _EXTRA_STEPS = flags.DEFINE_integer(
     "extra_steps", 3, "k; fewer where a step takes long.", lower_bound=1
@@ -84,12 +84,12 @@ def timings(attempts: Mapping[str, Attempt], rounds: int, extra: int) -> dict[st
 def cell(
     used: Model, each: Passes, wanted: str, rounds: int, extra: int, targets: int, batch: int
 ) -> list[dict[str, Any]]:
-    """One table row per wanted implementation; (a) only with its one image at a time."""
+    """One table row per wanted implementation; (a) and (r) only with their one image at a time."""
     given = contenders.inputs(used, targets, batch)
     attempts = {
         name: contenders.contender(name, used, given)
         for name in wanted
-        if batch == 1 or name != "a"
+        if batch == 1 or name not in contenders.ONE_BY_ONE
     }
     rows = []
     for name, timed in timings(attempts, rounds, extra).items():
@@ -179,7 +179,7 @@ def main(_: list[str]) -> None:
     counts = [2] if quick else launch.numbers("targets", _TARGETS.value)
     batches = [1] if quick else launch.numbers("batches", _BATCHES.value)
     rounds, extra = (1, 1) if quick else (_ROUNDS.value, _EXTRA_STEPS.value)
-    wanted = "cd" if quick else _WANTED.value
+    wanted = "rd" if quick else _WANTED.value
     contenders.check_wanted(wanted)
     config = {**SETTING._asdict(), "rounds": rounds, "extra_steps": extra}
     folder = launch.folder("benchmark", config)

@@ -1,9 +1,10 @@
-"""Implementations of TIP-IM on the same images: (a) and (b) in PyTorch, (c) and (d) in JAX.
+"""Implementations of TIP-IM on the same images: (a) and (b) in PyTorch, (r), (c) and (d) in JAX.
 
 (a) has the released structure: batch 1, weights that require gradients, T retained backward passes, T
 candidate forwards, two warps a view; (b) is the same with frozen weights, batched as well as PyTorch can;
-(c) is ours with the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in
-ε = 12, with random affine views unless said otherwise.
+(r) has the structure of (a) in JAX, which computes no gradients of weights unasked (`released.py`); (c) is ours
+with the exhaustive search, (d) ours with the default one. All take 50 ℓ∞ steps of α = 1.5 in ε = 12, with
+random affine views unless said otherwise.
 """
 
 import hashlib
@@ -16,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.protection import methods
-from experiments.speed import cost, machine
+from experiments.speed import cost, machine, released
 from ports import architectures, random_weights, zoo
 from ports.architectures import ARCHITECTURES
 from ports.card import OwnFile
 from ports.convert import export
-from tipim_jax.core import attack, ensemble
+from tipim_jax.core import attack, diversity, ensemble
 from tipim_jax.core.geometry import CANVAS_SIZE
 from tipim_jax.core.types import Attack, Embed, Recogniser
 from tipim_jax.errors import UserError
@@ -33,10 +34,12 @@ NETWORKS = {"mobilefacenet_casia": "mobilefacenet_112x96_128", "irse50": "irse50
 IMPLEMENTATIONS = {
     "a": "PyTorch, released structure",
     "b": "PyTorch, frozen and batched",
+    "r": "JAX, released structure",
     "c": "ours, exhaustive",
     "d": "ours, default",
 }
 PYTORCH = {"a": "released", "b": "batched"}  # functions of `pytorch.tip_im`, of the extra `parity`
+ONE_BY_ONE = "ar"  # take one image at a time
 
 
 def check_wanted(wanted: str) -> None:
@@ -47,7 +50,7 @@ def check_wanted(wanted: str) -> None:
         )
     if set(wanted) & set(PYTORCH) and not machine.pytorch():
         raise UserError(
-            'PyTorch is absent; run `pip install -e ".[parity]"`, or give --implementations=cd'
+            'PyTorch is absent; run `pip install -e ".[parity]"`, or give --implementations=rcd'
         )
 
 
@@ -131,6 +134,32 @@ def ours(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attemp
     return attempt
 
 
+def one_by_one(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
+    """(r)."""
+    diverse = diversity.released_affine() if views else diversity.none()
+
+    def view(key: jax.Array, image: jax.Array) -> jax.Array:
+        return diverse.apply(diverse.sample(key), image)
+
+    images, targets = jnp.asarray(given.images), jnp.asarray(given.targets)
+    keys = jax.random.split(jax.random.key(0), len(images))
+
+    def last(image: jax.Array, key: jax.Array, steps: int) -> np.ndarray:
+        *_, end = released.iterations(
+            *used.combined,
+            image,
+            targets,
+            epsilon=SETTING.epsilon,
+            alpha=SETTING.alpha,
+            steps=steps,
+            key=key,
+            view=view,
+        )
+        return np.asarray(end.image)
+
+    return lambda steps: np.stack([last(*pair, steps) for pair in zip(images, keys, strict=True)])
+
+
 def theirs(used: Model, given: Inputs, name: str, *, views: bool = True) -> Attempt:
     """(a) or (b); a `UserError` where PyTorch has no such network here."""
     import torch
@@ -143,7 +172,7 @@ def theirs(used: Model, given: Inputs, name: str, *, views: bool = True) -> Atte
         if architecture not in REFERENCES:
             raise UserError(
                 f"{recogniser.name} has no form in PyTorch here ({', '.join(REFERENCES)} have one); "
-                "give --implementations=cd"
+                "give --implementations=rcd"
             )
         reference = REFERENCES[architecture]()
         reference.load(tensors)
@@ -169,7 +198,8 @@ def theirs(used: Model, given: Inputs, name: str, *, views: bool = True) -> Atte
 
 def contender(name: str, used: Model, given: Inputs, *, views: bool = True) -> Attempt:
     """One of `IMPLEMENTATIONS`, ready to run on these images."""
-    return (theirs if name in PYTORCH else ours)(used, given, name, views=views)
+    make = theirs if name in PYTORCH else one_by_one if name == "r" else ours
+    return make(used, given, name, views=views)
 
 
 @cache

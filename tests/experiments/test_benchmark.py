@@ -43,7 +43,7 @@ def test_counts_are_whole_numbers(text):
 
 def test_implementations_that_cannot_run(monkeypatch):
     monkeypatch.setattr(contenders.machine, "pytorch", lambda: False)
-    contenders.check_wanted("cd")
+    contenders.check_wanted("rcd")
     for wanted, complaint in (("x", "'x' is none of a, b"), ("", "is none of"), ("ad", "absent")):
         with pytest.raises(UserError, match=complaint):
             contenders.check_wanted(wanted)
