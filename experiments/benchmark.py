@@ -7,11 +7,11 @@
 The implementations are those of `experiments.speed.contenders`: (a) PyTorch with the released structure, (b)
 PyTorch, frozen weights, batched; (r) JAX with the released structure; (c) ours, exhaustive search; (d) ours,
 default search. They are timed on seeded random images for 1 and for 1 + k steps, in turns, and the time of 50
-steps follows from the medians. Peak memory is what the process grows by during a run beyond what it held before. With --data_dir every
-implementation also protects --num_probes photos of the protocol, and the recognisers say what became of
-them. Finished cells are kept in --workdir with what they were made of, and made anew where that has changed:
-weights, photos, judges. A network whose weights are not here gets random ones (`irse50`
-always): times do not depend on them. (a) and (b) need the extra `parity`.
+steps follows from the medians. Peak memory is what the process grows by during a run beyond what it held
+before. With --data_dir every implementation also protects --num_probes photos of the protocol, and the
+recognisers say what became of them. Finished cells are kept in --workdir with what they were made of, and
+made anew where that has changed: weights, photos, judges. A network whose weights are not here gets random
+ones (`irse50` always): times do not depend on them. (a) and (b) need the extra `parity`.
 --quick times (d) beside (r) on one small network, 1 and 1 + k steps.
 """
 
