@@ -13,7 +13,7 @@ export function resultList(root, { back }) {
     const open = faces.filter((face) => face.level !== "all").length;
     const summary = !faces.length ? "No photo could be protected."
       : !open ? `${faces.length === 1 ? "The face is" : `All ${faces.length} faces are`} hidden from every recogniser that was asked.`
-      : `${open === faces.length ? (open === 1 ? "The face is" : "All faces are") : open === 1 ? "One face is" : `${open} faces are`} still matched by some recogniser; try a higher strength.`;
+      : `${open === faces.length ? (open === 1 ? "The face is" : "All faces are") : open === 1 ? "One face is" : `${open} faces are`} still matched by some recogniser. High strength hides most.`;
     const title = el("h2", { tabindex: -1 }, faces.length ? `${count(faces.length, "face")} done` : "Done");
     root.replaceChildren(
       el("div", { class: "results-top" },
