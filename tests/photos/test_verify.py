@@ -163,7 +163,9 @@ def test_of_large_groups_the_closest_pairs_and_all_that_anyone_matches_are_liste
     assert len(compared.pairs) == 16
     assert text.count("0 of 1") == 7
     assert "and 5 further pairs, different people to every one." in text
-    assert text.endswith(", by 1 of 1 recogniser; 3 further pairs too.")
+    verdict = text.splitlines()[-1]
+    assert verdict.startswith("Same person to 1 of 1 recogniser: A face 1")
+    assert verdict.endswith("; 3 further pairs too.")
     many = verify.verify(PHOTO, PHOTO, find=coloured(*[RED] * 4), judges=judges)
     assert described(many).count("1 of 1") == 16
     assert "different people" not in described(many)
