@@ -5,6 +5,7 @@ import re
 
 import jax
 import numpy as np
+import pytest
 
 from tests.bulk import world
 from tipim_jax.core import batching
@@ -93,6 +94,7 @@ def on_four_with_shares(folder):
     (folder / "done").touch()
 
 
+@pytest.mark.slow
 def test_shared_out_parameters_give_the_same_bytes(tmp_path):
     process = world.start(on_four_with_shares, tmp_path)
     process.join()

@@ -45,6 +45,7 @@ def comparisons(folder: Path) -> dict[str, set[int]]:
     }
 
 
+@pytest.mark.slow
 def test_the_flags_of_every_published_row_run(tmp_path, kept_compilations):
     published_rows(kept_compilations, tmp_path)
     folders = sorted(path.name for path in tmp_path.glob("row*"))
