@@ -29,8 +29,9 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no `chromium` is installed (Debian: apt-get install chromium)"
 )
 FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
+    # A zygote once outlived its browser and took a core for itself at real-time priority.
+    *("--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
 )
 QUICK = ("--steps=2", "--surrogates=sface")
 WAIT = 300_000  # milliseconds; everything takes a few seconds on a machine of its own
