@@ -170,7 +170,7 @@ class _SqueezeExcitation(nn.Module):
 class _IRUnit(nn.Module):
     def __init__(self, inputs, outputs, stride):
         super().__init__()
-        self.shortcut_layer = nn.MaxPool2d(1, stride)
+        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
         if inputs != outputs:
             conv = _conv(inputs, outputs, 1, stride)
             self.shortcut_layer = nn.Sequential(conv, nn.BatchNorm2d(outputs))
